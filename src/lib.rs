@@ -1,0 +1,29 @@
+//! # graftd
+//!
+//! A gardener grafts a new shoot onto a rooted stock. graftd grafts a newly trained **head** onto
+//! the frozen **backbone** of an ONNX-exported YOLO, on the device itself, from the frames that the
+//! device sees.
+//!
+//! The rooms, in reading order; each may call those below it, never those above:
+//!
+//! - [`cli`]: one file per subcommand: arguments in, library call, words out.
+//! - [`daemon`]: the running service; wires the rooms together.
+//! - [`mqtt`]: topics, commands, reports, and the pump that empties the outbox.
+//! - [`train`]: features cached once, the training loop, the promotion gate.
+//! - [`detect`]: runs the promoted model on a frame.
+//! - [`select`]: is this frame worth keeping?
+//! - [`dataset`]: YOLO folders with pictures and boxes.
+//! - [`yolo`]: what a YOLO is: recognise an export, cut it, letterbox, decode, assign, loss, metrics.
+//! - [`grad`]: reverse-mode differentiation from ONNX to ONNX; optimisers as graphs.
+//! - [`runtime`]: runs an ONNX graph: ONNX Runtime or tract.
+//! - [`onnx`]: an ONNX graph in memory: read, check, infer shapes, edit, build, write.
+//! - [`capture`]: where frames come from.
+//! - [`store`]: samples, labels, models and the outbox on disk.
+//! - [`config`]: the TOML file, typed and checked.
+//! - [`label`], [`picture`], [`tensor`]: the three plain values that the rooms exchange.
+
+pub mod label;
+pub mod picture;
+pub mod tensor;
+
+pub mod onnx;

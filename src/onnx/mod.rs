@@ -1,0 +1,1 @@
+//! An ONNX graph in memory: read, check, infer shapes, edit, build, write.
