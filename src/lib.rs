@@ -27,3 +27,16 @@ pub mod picture;
 pub mod tensor;
 
 pub mod onnx;
+pub mod runtime;
+pub mod grad;
+pub mod yolo;
+pub mod capture;
+pub mod store;
+pub mod dataset;
+pub mod select;
+pub mod detect;
+pub mod train;
+pub mod mqtt;
+pub mod config;
+pub mod daemon;
+pub mod cli;

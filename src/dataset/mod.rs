@@ -1,0 +1,1 @@
+//! Data sets on disk: YOLO folders with pictures and boxes.

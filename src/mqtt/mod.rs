@@ -1,0 +1,1 @@
+//! Topics, commands, reports, and the pump that empties the outbox.

@@ -1,0 +1,1 @@
+//! Samples, labels, models and the outbox on disk.

@@ -1,0 +1,1 @@
+//! Features cached once, the training loop, the promotion gate.

@@ -1,0 +1,64 @@
+//! Raw maps: what the head's last convolutions put out, before sigmoid, softmax and decoding.
+
+/// The shape of a head's raw maps at one input size. Levels go from fine to coarse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadShape {
+    /// The network's input, pixels: (height, width).
+    pub input: (usize, usize),
+    /// One entry per level.
+    pub levels: Vec<Level>,
+    /// Bins per side of a box (16), or 1 when distances come out directly.
+    pub reg_max: usize,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+/// One level of the head: a grid of anchors, one per cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level {
+    /// Input pixels per cell.
+    pub stride: usize,
+    /// Rows of cells.
+    pub height: usize,
+    /// Columns of cells.
+    pub width: usize,
+}
+
+impl Level {
+    /// Cells, that is, anchors, on this level.
+    pub fn cells(&self) -> usize {
+        self.height * self.width
+    }
+}
+
+impl HeadShape {
+    /// Anchors of all levels.
+    pub fn anchors(&self) -> usize {
+        self.levels.iter().map(Level::cells).sum()
+    }
+
+    /// Channels of a box map: four sides of `reg_max` bins.
+    pub fn box_channels(&self) -> usize {
+        4 * self.reg_max
+    }
+}
+
+/// A mini-batch of raw maps, borrowed, one slice per level.
+#[derive(Debug, Clone)]
+pub struct RawMaps<'a> {
+    /// Pictures in the batch.
+    pub batch: usize,
+    /// Per level `[batch, 4 * reg_max, height, width]`: bin logits, left then top, right, bottom.
+    pub boxes: Vec<&'a [f32]>,
+    /// Per level `[batch, classes, height, width]`: class logits.
+    pub classes: Vec<&'a [f32]>,
+}
+
+/// d(loss)/d(raw maps), in the same layout as [`RawMaps`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct MapGradients {
+    /// Per level, like [`RawMaps::boxes`].
+    pub boxes: Vec<Vec<f32>>,
+    /// Per level, like [`RawMaps::classes`].
+    pub classes: Vec<Vec<f32>>,
+}

@@ -1,0 +1,11 @@
+//! What a YOLO is: recognise an export, cut it, letterbox, decode, assign, loss, metrics.
+
+pub mod assign;
+pub mod criterion;
+pub mod decode;
+pub mod detection;
+pub mod export;
+pub mod cut;
+pub mod letterbox;
+pub mod maps;
+pub mod metrics;
