@@ -1,0 +1,92 @@
+//! What a run may be told: scope, length, step size, budget.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Which convolutions of the head are trained; everything else stays frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// The last 1×1 convolution of each branch and level.
+    Last,
+    /// The class branch (`cv3`) of each level; boxes stay as they are.
+    Cls,
+    /// The whole head: box (`cv2`) and class (`cv3`) branches.
+    Head,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Scope::Last => "last",
+            Scope::Cls => "cls",
+            Scope::Head => "head",
+        })
+    }
+}
+
+/// The text names no scope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no scope {0:?}; it is one of last, cls, head")]
+pub struct UnknownScope(String);
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        match text {
+            "last" => Ok(Scope::Last),
+            "cls" => Ok(Scope::Cls),
+            "head" => Ok(Scope::Head),
+            other => Err(UnknownScope(other.to_owned())),
+        }
+    }
+}
+
+/// Settings of one run. [`Default`] is what a small data set on a small board wants.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainOptions {
+    /// Which convolutions are trained.
+    pub scope: Scope,
+    /// Passes over the training samples (each pass takes one view of each sample).
+    pub epochs: u32,
+    /// Side of the square network input, pixels; none takes the export's own size.
+    pub imgsz: Option<usize>,
+    /// Samples per step.
+    pub batch: usize,
+    /// Seed of views and of the order of samples: the same seed gives the same weights.
+    pub seed: u64,
+    /// Peak learning rate of AdamW.
+    pub lr: f64,
+    /// Decoupled weight decay, on convolution kernels only.
+    pub weight_decay: f64,
+    /// Deterministic views per sample that the backbone sees once each; 1 is the plain picture alone.
+    pub views: u32,
+    /// Stop after this many epochs without a better hold-out mAP50-95; 0 never stops early.
+    pub patience: u32,
+    /// Stop in good order after this many minutes.
+    pub max_minutes: Option<f64>,
+    /// Threads for the backbone, the head and the criterion; 0 takes one per core.
+    pub threads: usize,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        TrainOptions {
+            scope: Scope::Head,
+            epochs: 40,
+            imgsz: None,
+            batch: 8,
+            seed: 0,
+            lr: 0.002,
+            weight_decay: 5e-4,
+            views: 8,
+            patience: 15,
+            max_minutes: None,
+            threads: 0,
+        }
+    }
+}
