@@ -3,55 +3,37 @@
 //! The rest of the crate sees two traits: a [`Runtime`] loads model bytes into a [`Session`], a
 //! session maps [`Value`]s to [`Value`]s. A value may stay inside its runtime's memory: outputs of
 //! one session go into the next without a copy.
+//!
+//! ```no_run
+//! use graftd::runtime::{self, RuntimeChoice, SessionOptions};
+//! use graftd::tensor::Tensor;
+//!
+//! let runtime = runtime::open(&RuntimeChoice::default())?;
+//! let model = std::fs::read("model.onnx").expect("a model");
+//! let mut session = runtime.load(&model, &SessionOptions::default())?;
+//! let outputs = session.run(&[&Tensor::zeros([1, 3, 320, 320]).into()])?;
+//! println!("{:?}", outputs[0].shape());
+//! # Ok::<(), runtime::RuntimeError>(())
+//! ```
 
-use std::fmt;
+mod choice;
+#[cfg(feature = "ort")]
+mod library;
+#[cfg(feature = "ort")]
+mod onnxruntime;
+#[cfg(feature = "tract")]
+mod pure;
+mod value;
 
-use crate::tensor::Tensor;
+pub use choice::{RuntimeChoice, RuntimeKind, UnknownRuntime, open};
+pub use value::Value;
 
-/// What a session takes and gives: a tensor of `f32`, held by the host or by the runtime.
-pub struct Value(pub(crate) ValueKind);
-
-pub(crate) enum ValueKind {
-    Host(Tensor),
-}
-
-impl fmt::Debug for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Value{:?}", self.shape())
-    }
-}
-
-impl From<Tensor> for Value {
-    fn from(tensor: Tensor) -> Self {
-        Value(ValueKind::Host(tensor))
-    }
-}
-
-impl Value {
-    /// The length of each axis.
-    pub fn shape(&self) -> Vec<usize> {
-        match &self.0 {
-            ValueKind::Host(tensor) => tensor.shape().to_vec(),
-        }
-    }
-
-    /// The values, row-major, without a copy.
-    pub fn data(&self) -> &[f32] {
-        match &self.0 {
-            ValueKind::Host(tensor) => tensor.data(),
-        }
-    }
-
-    /// A copy that the host owns.
-    pub fn to_tensor(&self) -> Tensor {
-        Tensor::new(self.shape(), self.data().to_vec())
-    }
-}
+use std::path::PathBuf;
 
 /// How a session should be built.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SessionOptions {
-    /// Threads for one operator; 0 lets the runtime choose.
+    /// Threads for one operator; 0 takes one per core.
     pub threads: usize,
 }
 
@@ -61,14 +43,14 @@ pub trait Runtime: Send + Sync {
     fn name(&self) -> &'static str;
     /// For people: name, version and where the library lies.
     fn describe(&self) -> String;
-    /// Loads a serialised ONNX model.
+    /// Loads a serialised ONNX model whose inputs have static shapes.
     ///
     /// # Errors
-    /// When the runtime refuses the model.
+    /// [`RuntimeError::Refused`] when the runtime can't take the model.
     fn load(&self, model: &[u8], options: &SessionOptions) -> Result<Box<dyn Session>, RuntimeError>;
 }
 
-/// A loaded graph. All inputs and outputs are `f32`.
+/// A loaded graph. All its inputs and outputs are `f32`.
 pub trait Session: Send {
     /// Names of the inputs, in the order that [`Session::run`] wants them.
     fn inputs(&self) -> &[String];
@@ -77,7 +59,7 @@ pub trait Session: Send {
     /// Runs the graph once.
     ///
     /// # Errors
-    /// When a shape does not fit or the runtime fails.
+    /// [`RuntimeError::Refused`] when a shape does not fit or the runtime fails.
     fn run(&mut self, inputs: &[&Value]) -> Result<Vec<Value>, RuntimeError>;
 }
 
@@ -85,11 +67,36 @@ pub trait Session: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The runtime said no to a graph or a run.
-    #[error("{runtime}: {message}")]
+    #[error("{runtime} refused: {message}")]
     Refused {
         /// `ort` or `tract`.
         runtime: &'static str,
         /// What it said.
         message: String,
     },
+    /// A libonnxruntime was named but can't be loaded.
+    #[error("{}: can't be loaded as ONNX Runtime: {message}; name another libonnxruntime.so (1.23 or later), or choose runtime tract", path.display())]
+    Library {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        message: String,
+    },
+    /// ONNX Runtime was asked for and there is none.
+    #[error(
+        "no libonnxruntime was found ({searched}); set GRAFTD_ORT_LIB to one, run scripts/fetch-onnxruntime.sh, or choose runtime tract"
+    )]
+    NoLibrary {
+        /// Where it was looked for.
+        searched: String,
+    },
+    /// This binary was built without the runtime.
+    #[error("this graftd was built without {0}; choose another runtime or build it with that feature")]
+    NotBuilt(&'static str),
+}
+
+impl RuntimeError {
+    fn refused(runtime: &'static str, message: impl std::fmt::Display) -> Self {
+        RuntimeError::Refused { runtime, message: message.to_string() }
+    }
 }

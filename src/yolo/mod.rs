@@ -2,10 +2,10 @@
 
 pub mod assign;
 pub mod criterion;
+pub mod cut;
 pub mod decode;
 pub mod detection;
 pub mod export;
-pub mod cut;
 pub mod letterbox;
 pub mod maps;
 pub mod metrics;

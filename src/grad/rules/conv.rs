@@ -1,0 +1,231 @@
+//! `Conv`: y[b,o,p] = Σ over c, k of w[o,c,k] · x[b,c, s·p + d·k − pad] + bias[o], in two dimensions,
+//! any stride, dilation, padding and grouping.
+//!
+//! - d(bias)[o] = Σ over b, p of dy[b,o,p].
+//! - dw[o,c,k] = Σ over b, p of dy[b,o,p] · x[b,c, s·p + d·k − pad]: for each kernel tap a slice of
+//!   the padded input lines up with dy, so that all taps together are one batched matrix product.
+//!   A depthwise kernel has one channel per group, and a multiply and a sum per tap do.
+//! - dx is the transposed convolution of dy with w. With stride and dilation 1 and one group (or
+//!   depthwise) it is an ordinary convolution with the flipped kernel, which runtimes have faster.
+//!
+//! Stashes x. Source: Dumoulin & Visin, "A guide to convolution arithmetic", arXiv 1603.07285.
+
+use crate::grad::GradError;
+use crate::grad::backward::Backward;
+use crate::onnx::attributes::{int, int_of, ints, ints_of};
+use crate::onnx::proto::NodeProto;
+
+/// The rule.
+pub(super) fn backward(backward: &mut Backward, node: &NodeProto) -> Result<(), GradError> {
+    let geometry = Geometry::of(backward, node)?;
+    let dy = backward.output_gradient(node)?;
+    if backward.wants_input(node, 2) {
+        let dbias = backward.sum(&dy, &[0, 2, 3])?;
+        backward.add_gradient(&node.input[2], dbias)?;
+    }
+    if backward.wants_input(node, 1) {
+        let dw = geometry.kernel_gradient(backward, &node.input[0], &dy)?;
+        backward.add_gradient(&node.input[1], dw)?;
+    }
+    if backward.wants_input(node, 0) {
+        let w = backward.value(&node.input[1]);
+        let dx = geometry.input_gradient(backward, &w, &dy)?;
+        backward.add_gradient(&node.input[0], dx)?;
+    }
+    Ok(())
+}
+
+/// All numbers of one two-dimensional convolution.
+struct Geometry {
+    batch: usize,
+    in_channels: usize,
+    out_channels: usize,
+    input: [usize; 2],
+    output: [usize; 2],
+    kernel: [usize; 2],
+    strides: [usize; 2],
+    dilations: [usize; 2],
+    /// Top, left, bottom, right.
+    pads: [usize; 4],
+    groups: usize,
+}
+
+impl Geometry {
+    fn of(backward: &Backward, node: &NodeProto) -> Result<Self, GradError> {
+        let (x, w) = (backward.shape(&node.input[0]), backward.shape(&node.input[1]));
+        let y = backward.shape(&node.output[0]);
+        if x.len() != 4 {
+            return Err(backward.unsupported(node, &format!("it has {} spatial axes, not 2", x.len() - 2)));
+        }
+        let list = |name: &str, default: usize| -> Vec<usize> {
+            ints_of(node, name)
+                .map_or(vec![default; 4], |values| values.iter().map(|&v| v as usize).collect())
+        };
+        let (strides, dilations, pads) = (list("strides", 1), list("dilations", 1), list("pads", 0));
+        Ok(Geometry {
+            batch: x[0],
+            in_channels: x[1],
+            out_channels: y[1],
+            input: [x[2], x[3]],
+            output: [y[2], y[3]],
+            kernel: [w[2], w[3]],
+            strides: [strides[0], strides[1]],
+            dilations: [dilations[0], dilations[1]],
+            pads: [pads[0], pads[1], pads[2], pads[3]],
+            groups: int_of(node, "group", 1) as usize,
+        })
+    }
+
+    fn depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.in_channels && self.groups == self.out_channels
+    }
+
+    fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    fn cells(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// For each tap, row by row: the part of the padded input that it meets, `[B, C, oh, ow]`.
+    fn tap_slices(&self, backward: &mut Backward, x: &str) -> Result<Vec<String>, GradError> {
+        let padded = if self.pads == [0; 4] {
+            x.to_owned()
+        } else {
+            let [top, left, bottom, right] = self.pads.map(|pad| pad as i64);
+            let pads = backward.integers(&[0, 0, top, left, 0, 0, bottom, right]);
+            backward.op("Pad", &[x, &pads])?
+        };
+        let whole = self.taps() == 1 && self.strides == [1, 1] && self.pads == [0; 4];
+        if whole {
+            return Ok(vec![padded]);
+        }
+        let mut slices = Vec::with_capacity(self.taps());
+        for row in 0..self.kernel[0] {
+            for column in 0..self.kernel[1] {
+                let start = [row * self.dilations[0], column * self.dilations[1]];
+                let end: Vec<i64> =
+                    (0..2).map(|i| (start[i] + (self.output[i] - 1) * self.strides[i] + 1) as i64).collect();
+                let start = backward.integers(&start.map(|position| position as i64));
+                let end = backward.integers(&end);
+                let axes = backward.integers(&[2, 3]);
+                let steps = backward.integers(&self.strides.map(|stride| stride as i64));
+                slices.push(backward.op("Slice", &[&padded, &start, &end, &axes, &steps])?);
+            }
+        }
+        Ok(slices)
+    }
+
+    fn kernel_gradient(&self, backward: &mut Backward, x: &str, dy: &str) -> Result<String, GradError> {
+        let x = backward.value(x);
+        let slices = self.tap_slices(backward, &x)?;
+        if self.depthwise() {
+            return self.depthwise_kernel_gradient(backward, &slices, dy);
+        }
+        let (groups, taps, cells) = (self.groups, self.taps(), self.cells());
+        let (per_in, per_out) = (self.in_channels / groups, self.out_channels / groups);
+        // [B, G, K·C/G, P] × [B, G, P, O/G], then the sum over B.
+        let mut rows = Vec::with_capacity(taps);
+        for slice in &slices {
+            rows.push(backward.reshape(slice, &[self.batch, groups, per_in, cells])?);
+        }
+        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+        let columns = match rows.as_slice() {
+            [only] => (*only).to_owned(),
+            many => backward.op_with("Concat", many, &[int("axis", 2)])?,
+        };
+        let dy = backward.reshape(dy, &[self.batch, groups, per_out, cells])?;
+        let dy = backward.op_with("Transpose", &[&dy], &[ints("perm", &[0, 1, 3, 2])])?;
+        let product = backward.op("MatMul", &[&columns, &dy])?;
+        let sum = backward.sum(&product, &[0])?;
+        let sum = backward.reshape(&sum, &[groups, taps, per_in, per_out])?;
+        let dw = backward.op_with("Transpose", &[&sum], &[ints("perm", &[0, 3, 2, 1])])?;
+        backward.reshape(&dw, &[self.out_channels, per_in, self.kernel[0], self.kernel[1]])
+    }
+
+    fn depthwise_kernel_gradient(
+        &self,
+        backward: &mut Backward,
+        slices: &[String],
+        dy: &str,
+    ) -> Result<String, GradError> {
+        let mut taps = Vec::with_capacity(slices.len());
+        for slice in slices {
+            let product = backward.op("Mul", &[slice, dy])?;
+            let sum = backward.sum(&product, &[0, 2, 3])?;
+            taps.push(backward.reshape(&sum, &[self.out_channels, 1])?);
+        }
+        let taps: Vec<&str> = taps.iter().map(String::as_str).collect();
+        let dw = backward.op_with("Concat", &taps, &[int("axis", 1)])?;
+        backward.reshape(&dw, &[self.out_channels, 1, self.kernel[0], self.kernel[1]])
+    }
+
+    fn input_gradient(&self, backward: &mut Backward, w: &str, dy: &str) -> Result<String, GradError> {
+        let simple = self.strides == [1, 1] && (self.groups == 1 || self.depthwise());
+        let margin = |i: usize, pad: usize| ((self.kernel[i] - 1) * self.dilations[i]).checked_sub(pad);
+        let pads = [
+            margin(0, self.pads[0]),
+            margin(1, self.pads[1]),
+            margin(0, self.pads[2]),
+            margin(1, self.pads[3]),
+        ];
+        match pads.into_iter().collect::<Option<Vec<usize>>>() {
+            Some(pads) if simple => self.flipped_convolution(backward, w, dy, &pads),
+            _ => self.transposed_convolution(backward, w, dy),
+        }
+    }
+
+    /// dx = Conv(dy, w with its taps reversed and its channel axes swapped).
+    fn flipped_convolution(
+        &self,
+        backward: &mut Backward,
+        w: &str,
+        dy: &str,
+        pads: &[usize],
+    ) -> Result<String, GradError> {
+        let [rows, columns] = self.kernel;
+        let per_in = self.in_channels / self.groups;
+        let mut kernel = w.to_owned();
+        if self.taps() > 1 {
+            kernel = backward.reshape(&kernel, &[self.out_channels, per_in, rows * columns])?;
+            let backwards: Vec<i64> = vec![-1, i64::MIN + 1, 2, -1];
+            let [start, end, axes, steps] = [0, 1, 2, 3].map(|i| backward.integers(&[backwards[i]]));
+            kernel = backward.op("Slice", &[&kernel, &start, &end, &axes, &steps])?;
+            kernel = backward.reshape(&kernel, &[self.out_channels, per_in, rows, columns])?;
+        }
+        if self.groups == 1 {
+            kernel = backward.op_with("Transpose", &[&kernel], &[ints("perm", &[1, 0, 2, 3])])?;
+        }
+        let pads: Vec<i64> = pads.iter().map(|&pad| pad as i64).collect();
+        let attributes = [
+            ints("kernel_shape", &self.kernel.map(|side| side as i64)),
+            ints("dilations", &self.dilations.map(|dilation| dilation as i64)),
+            ints("pads", &pads),
+            int("group", self.groups as i64),
+        ];
+        backward.op_with("Conv", &[dy, &kernel], &attributes)
+    }
+
+    fn transposed_convolution(
+        &self,
+        backward: &mut Backward,
+        w: &str,
+        dy: &str,
+    ) -> Result<String, GradError> {
+        // Rows of the input that the last window did not reach still need their zero gradient.
+        let unreached = [0, 1].map(|i| {
+            let reach = (self.output[i] - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilations[i] + 1;
+            (self.input[i] + self.pads[i] + self.pads[i + 2] - reach) as i64
+        });
+        let attributes = [
+            ints("kernel_shape", &self.kernel.map(|side| side as i64)),
+            ints("strides", &self.strides.map(|stride| stride as i64)),
+            ints("dilations", &self.dilations.map(|dilation| dilation as i64)),
+            ints("pads", &self.pads.map(|pad| pad as i64)),
+            ints("output_padding", &unreached),
+            int("group", self.groups as i64),
+        ];
+        backward.op_with("ConvTranspose", &[dy, w], &attributes)
+    }
+}

@@ -1,0 +1,56 @@
+//! `SiLU`: y = z·σ(z), written as `Sigmoid` and `Mul` by every exporter.
+//!
+//! dz = dy·(σ + y·(1 − σ)), which needs σ and y alone. One by one the two rules would stash z as
+//! well and make two more passes over the maps.
+
+use crate::grad::GradError;
+use crate::grad::backward::Backward;
+use crate::onnx::proto::NodeProto;
+
+/// Indices of a `Sigmoid` and the `Mul` that is its only reader and also reads its input.
+pub(super) struct Pair {
+    pub(super) sigmoid: usize,
+    pub(super) mul: usize,
+}
+
+impl Pair {
+    /// A node that reads z and writes y and σ.
+    pub(super) fn node(&self, nodes: &[NodeProto]) -> NodeProto {
+        NodeProto {
+            input: nodes[self.sigmoid].input.clone(),
+            output: vec![nodes[self.mul].output[0].clone(), nodes[self.sigmoid].output[0].clone()],
+            name: nodes[self.mul].name.clone(),
+            op_type: Some("SiLU".into()),
+            ..Default::default()
+        }
+    }
+}
+
+/// Finds the pairs.
+pub(super) fn find(nodes: &[NodeProto]) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for (sigmoid, node) in nodes.iter().enumerate().filter(|(_, node)| node.op_type() == "Sigmoid") {
+        let (z, s) = (&node.input[0], &node.output[0]);
+        let mut readers = nodes.iter().enumerate().filter(|(_, other)| other.input.contains(s));
+        if let (Some((mul, reader)), None) = (readers.next(), readers.next())
+            && reader.op_type() == "Mul"
+            && (reader.input[..] == [z.clone(), s.clone()] || reader.input[..] == [s.clone(), z.clone()])
+        {
+            pairs.push(Pair { sigmoid, mul });
+        }
+    }
+    pairs
+}
+
+/// The rule.
+pub(super) fn backward(backward: &mut Backward, node: &NodeProto) -> Result<(), GradError> {
+    let dy = backward.output_gradient(node)?;
+    let y = backward.value(&node.output[0]);
+    let s = backward.value(&node.output[1]);
+    let one = backward.scalar(1.0);
+    let rest = backward.op("Sub", &[&one, &s])?;
+    let product = backward.op("Mul", &[&y, &rest])?;
+    let slope = backward.op("Add", &[&s, &product])?;
+    let dz = backward.op("Mul", &[&dy, &slope])?;
+    backward.add_gradient(&node.input[0], dz)
+}
