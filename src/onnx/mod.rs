@@ -21,6 +21,7 @@ mod shapes;
 pub mod values;
 
 pub use build::GraphBuilder;
+pub(crate) use build::float_value_info;
 pub use links::Links;
 pub use model::Model;
 pub use shapes::infer_shapes;

@@ -44,7 +44,7 @@ impl Model {
             let reason = error.to_string();
             if begins_well { OnnxError::Damaged { reason } } else { OnnxError::NotOnnx { reason } }
         })?;
-        let model = Model::from_proto(proto)?;
+        let mut model = Model::from_proto(proto)?;
         model.check()?;
         Ok(model)
     }
@@ -109,24 +109,39 @@ impl Model {
         self.proto.encode_to_vec()
     }
 
-    /// Every name that a node reads is given before it, and no name is written twice.
-    fn check(&self) -> Result<(), OnnxError> {
-        let graph = self.graph();
-        let mut known: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
-        known.extend(graph.input.iter().map(|input| input.name()));
-        for node in &graph.node {
-            let missing = node.input.iter().find(|name| !name.is_empty() && !known.contains(name.as_str()));
-            if let Some(name) = missing {
-                return Err(OnnxError::invalid(format!(
-                    "node {:?} ({}) reads {name:?}, which nothing before it writes",
-                    node.name(),
-                    node.op_type()
-                )));
-            }
-            for name in node.output.iter().filter(|name| !name.is_empty()) {
-                if !known.insert(name) {
-                    return Err(OnnxError::invalid(format!("{name:?} is written twice")));
+    /// Every name that a node reads is given, no name is written twice, and nodes stand in
+    /// topological order, as the format demands. Some converters append nodes at the end all the
+    /// same, so nodes that came too early are moved behind what feeds them.
+    fn check(&mut self) -> Result<(), OnnxError> {
+        let graph = self.proto.graph.as_mut().expect("a Model is only made with a graph");
+        let mut known: HashSet<String> = graph.initializer.iter().map(|t| t.name().to_owned()).collect();
+        known.extend(graph.input.iter().map(|input| input.name().to_owned()));
+        known.insert(String::new());
+        let mut waiting = std::mem::take(&mut graph.node);
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            let mut early = Vec::new();
+            for node in waiting {
+                if !node.input.iter().all(|name| known.contains(name)) {
+                    early.push(node);
+                    continue;
                 }
+                for name in node.output.iter().filter(|name| !name.is_empty()) {
+                    if !known.insert(name.clone()) {
+                        return Err(OnnxError::invalid(format!("{name:?} is written twice")));
+                    }
+                }
+                graph.node.push(node);
+            }
+            waiting = early;
+            if let (Some(node), true) = (waiting.first(), waiting.len() == before) {
+                let missing = node.input.iter().find(|name| !known.contains(*name));
+                return Err(OnnxError::invalid(format!(
+                    "node {:?} ({}) reads {:?}, which nothing before it writes",
+                    node.name(),
+                    node.op_type(),
+                    missing.map_or("", String::as_str)
+                )));
             }
         }
         match graph.output.iter().find(|output| !known.contains(output.name())) {

@@ -1,0 +1,59 @@
+//! Gives each head convolution constants of its own.
+//!
+//! Optimisers merge equal constants, and exporters alias them by `Identity`. Training one of two
+//! users of a shared constant would change the other.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::onnx::{Links, Model, OnnxError};
+
+/// Rewrites every convolution whose kernel's name `is_head` accepts so that its kernel and bias are
+/// initializers that nothing else reads.
+///
+/// # Errors
+/// Never on a checked model; the signature leaves room for constants in forms yet unseen.
+pub(super) fn unshare(model: &mut Model, is_head: impl Fn(&str) -> bool) -> Result<(), OnnxError> {
+    let graph = model.graph();
+    let links = Links::new(graph);
+    let mut taken: HashSet<String> = graph.initializer.iter().map(|tensor| tensor.name().into()).collect();
+    taken.extend(graph.node.iter().flat_map(|node| node.output.iter().cloned()));
+    let mut copies = Vec::new();
+    let mut renames: HashMap<(usize, usize), String> = HashMap::new();
+    for (index, node) in graph.node.iter().enumerate() {
+        if node.op_type() != "Conv" || !node.input.get(1).is_some_and(|name| is_head(name)) {
+            continue;
+        }
+        for position in 1..node.input.len() {
+            let name = &node.input[position];
+            let Some(constant) = links.constant(name) else { continue };
+            let own = constant.name() == name && links.consumers(name).len() == 1;
+            if own {
+                continue;
+            }
+            let mut fresh = format!("{name}.own");
+            while !taken.insert(fresh.clone()) {
+                fresh.push('_');
+            }
+            let mut copy = constant.clone();
+            copy.name = Some(fresh.clone());
+            copies.push(copy);
+            renames.insert((index, position), fresh);
+        }
+    }
+    let graph = model.graph_mut();
+    for ((node, position), name) in renames {
+        graph.node[node].input[position] = name;
+    }
+    graph.initializer.extend(copies);
+    let read: HashSet<&str> =
+        graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str)).collect();
+    let outputs: HashSet<&str> = graph.output.iter().map(|output| output.name()).collect();
+    let idle: HashSet<String> = graph
+        .initializer
+        .iter()
+        .map(|tensor| tensor.name().to_owned())
+        .filter(|name| !read.contains(name.as_str()) && !outputs.contains(name.as_str()))
+        .collect();
+    graph.initializer.retain(|tensor| !idle.contains(tensor.name()));
+    Ok(())
+}
