@@ -74,11 +74,12 @@ fn cut_and_compare(kind: RuntimeKind, file: &serde_json::Value, scope: cut::Choo
     let values = |golden: &mut Npz, name: &str| {
         if export.half { golden.half_values(name) } else { golden.tensor(name).into_data() }
     };
-    // float16 files compute their maps in half precision. Where the file's own output moves by much
-    // when a runtime optimises the graph (yolov9t, by 0.04 px), its maps move with it.
+    // A float16 file rounds each operator's output to half precision; graftd computes its backbone in
+    // float32, and the difference is the file's own rounding. Where the file's own output moves by
+    // much when a runtime optimises the graph (yolov9t, by 0.04 px), its maps move with it.
     let moves = file["max_abs_difference_of_out_when_optimised"].as_f64().unwrap() > 0.01;
     let tolerance = if export.half {
-        2e-2
+        5e-2
     } else if moves {
         5.0 * TOLERANCE
     } else {

@@ -8,10 +8,7 @@
 use std::collections::HashSet;
 
 use crate::grad::Subgraph;
-use crate::onnx::proto::{
-    DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto,
-    data_type,
-};
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, data_type};
 use crate::onnx::{Links, Model, OnnxError, attributes, float_value_info, values};
 
 use super::export::{Branch, Export, HeadConv};
