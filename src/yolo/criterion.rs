@@ -1,1 +1,349 @@
-//! (skeleton)
+//! The criterion: loss of a batch of raw maps against true boxes, and its gradient with respect to
+//! the maps.
+//!
+//! `L = batch · (7.5·L_box + 0.5·L_cls + 1.5·L_dfl)`, each part divided by `max(Σ target scores, 1)`:
+//!
+//! - `L_cls`: binary cross-entropy of every class logit against the target scores;
+//! - `L_box`: `1 − CIoU` of each assigned anchor, weighted by its target score;
+//! - `L_dfl`: cross-entropy of the bins beside the true distance, each weighted by its nearness,
+//!   mean over the four sides, weighted likewise (Li et al., "Generalized focal loss",
+//!   arXiv 2006.04388); a head without bins has the L1 distance there, in sides of the input.
+//!
+//! Which anchor answers for what is decided by [`Assigner`] and counts as constant. Pictures are
+//! worked on in parallel.
+
+use rayon::prelude::*;
+
+use crate::label::LabelBox;
+
+use super::assign::{Assigned, Assigner, TrueBox};
+use super::bce::cross_entropy;
+use super::geometry::ciou_gradient;
+use super::maps::{HeadShape, MapGradients, RawMaps};
+
+/// How much each part of the loss counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gains {
+    /// CIoU part.
+    pub box_: f64,
+    /// Class part.
+    pub cls: f64,
+    /// Distribution focal part, or L1.
+    pub dfl: f64,
+}
+
+impl Default for Gains {
+    fn default() -> Self {
+        Gains { box_: 7.5, cls: 0.5, dfl: 1.5 }
+    }
+}
+
+/// The parts of a loss, times their gains and the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Loss {
+    /// CIoU part.
+    pub box_: f64,
+    /// Class part.
+    pub cls: f64,
+    /// Distribution focal part, or L1.
+    pub dfl: f64,
+}
+
+impl Loss {
+    /// The sum of the parts.
+    pub fn total(&self) -> f64 {
+        self.box_ + self.cls + self.dfl
+    }
+
+    fn plus(self, other: Loss) -> Loss {
+        Loss { box_: self.box_ + other.box_, cls: self.cls + other.cls, dfl: self.dfl + other.dfl }
+    }
+}
+
+/// The criterion for one shape of maps.
+#[derive(Debug, Clone)]
+pub struct Criterion {
+    shape: HeadShape,
+    gains: Gains,
+    assigner: Assigner,
+    /// First anchor of each level.
+    starts: Vec<usize>,
+}
+
+/// Maps of one picture, per level.
+struct Picture<'a> {
+    boxes: Vec<&'a [f32]>,
+    classes: Vec<&'a [f32]>,
+}
+
+/// Gradients of one picture, per level, to be filled in.
+struct PictureGradients<'a> {
+    boxes: Vec<&'a mut [f32]>,
+    classes: Vec<&'a mut [f32]>,
+}
+
+/// Where an anchor lies.
+struct Cell {
+    level: usize,
+    /// Index within the level's grid.
+    index: usize,
+    /// Its centre, in cells.
+    centre: [f64; 2],
+    stride: f64,
+}
+
+impl Criterion {
+    /// A criterion for maps of this shape.
+    pub fn new(shape: &HeadShape, gains: Gains, assigner: Assigner) -> Self {
+        let starts = shape
+            .levels
+            .iter()
+            .scan(0, |next, level| {
+                let start = *next;
+                *next += level.cells();
+                Some(start)
+            })
+            .collect();
+        Criterion { shape: shape.clone(), gains, assigner, starts }
+    }
+
+    /// Gradients of the right size, all zero, for [`Criterion::evaluate`] to fill again and again.
+    pub fn gradients(&self, batch: usize) -> MapGradients {
+        let zeros = |channels: usize| {
+            self.shape.levels.iter().map(|level| vec![0.0; batch * channels * level.cells()]).collect()
+        };
+        MapGradients { boxes: zeros(self.shape.box_channels()), classes: zeros(self.shape.classes) }
+    }
+
+    /// The loss of a batch; its gradient goes into `gradients`. `truth` holds each picture's boxes,
+    /// normalised by the input's size.
+    ///
+    /// # Panics
+    /// When maps, gradients and truth don't have the criterion's shape or the same batch.
+    pub fn evaluate(&self, maps: &RawMaps, truth: &[Vec<LabelBox>], gradients: &mut MapGradients) -> Loss {
+        assert_eq!(truth.len(), maps.batch, "one list of boxes per picture");
+        let pictures = self.split(maps);
+        let truth: Vec<Vec<TrueBox>> = truth.iter().map(|labels| self.to_input(labels)).collect();
+        let assigned: Vec<Vec<Assigned>> =
+            pictures.par_iter().zip(&truth).map(|(picture, truth)| self.assign(picture, truth)).collect();
+        let scores: f64 = assigned.iter().flatten().map(|assigned| f64::from(assigned.score)).sum();
+        // The loss is times batch, so both go into one factor.
+        let scale = maps.batch as f64 / scores.max(1.0);
+        let slots = split_gradients(&self.shape, maps.batch, gradients);
+        pictures
+            .par_iter()
+            .zip(slots)
+            .zip(assigned.par_iter().zip(&truth))
+            .map(|((picture, slots), (assigned, truth))| self.one(picture, slots, assigned, truth, scale))
+            .reduce(Loss::default, Loss::plus)
+    }
+
+    /// Which anchors answer for which box, per picture: for whoever wants to see the targets.
+    pub fn assignments(&self, maps: &RawMaps, truth: &[Vec<LabelBox>]) -> Vec<Vec<Assigned>> {
+        let pictures = self.split(maps);
+        pictures
+            .iter()
+            .zip(truth)
+            .map(|(picture, labels)| self.assign(picture, &self.to_input(labels)))
+            .collect()
+    }
+
+    fn split<'a>(&self, maps: &RawMaps<'a>) -> Vec<Picture<'a>> {
+        let part = |map: &'a [f32], channels: usize, level: usize, index: usize| {
+            let length = channels * self.shape.levels[level].cells();
+            &map[index * length..(index + 1) * length]
+        };
+        (0..maps.batch)
+            .map(|index| {
+                let levels = 0..self.shape.levels.len();
+                Picture {
+                    boxes: levels
+                        .clone()
+                        .map(|level| part(maps.boxes[level], self.shape.box_channels(), level, index))
+                        .collect(),
+                    classes: levels
+                        .map(|level| part(maps.classes[level], self.shape.classes, level, index))
+                        .collect(),
+                }
+            })
+            .collect()
+    }
+
+    fn to_input(&self, labels: &[LabelBox]) -> Vec<TrueBox> {
+        let (height, width) = (self.shape.input.0 as f32, self.shape.input.1 as f32);
+        labels
+            .iter()
+            .map(|label| {
+                let (x, y, w, h) = (label.cx * width, label.cy * height, label.w * width, label.h * height);
+                TrueBox {
+                    class: label.class as usize,
+                    corners: [x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0],
+                }
+            })
+            .collect()
+    }
+
+    fn assign(&self, picture: &Picture, truth: &[TrueBox]) -> Vec<Assigned> {
+        let score = |anchor: usize, class: usize| {
+            let cell = self.cell(anchor);
+            let logit = picture.classes[cell.level][class * self.cells(&cell) + cell.index];
+            1.0 / (1.0 + (-logit).exp())
+        };
+        let corners = |anchor: usize| {
+            let cell = self.cell(anchor);
+            let sides = self.distances(picture, &cell);
+            corners_of(&cell, sides).map(|position| (position * cell.stride) as f32)
+        };
+        self.assigner.assign(&self.shape, truth, score, corners)
+    }
+
+    fn cell(&self, anchor: usize) -> Cell {
+        let level = self.starts.partition_point(|&start| start <= anchor) - 1;
+        let index = anchor - self.starts[level];
+        let grid = &self.shape.levels[level];
+        let centre = [(index % grid.width) as f64 + 0.5, (index / grid.width) as f64 + 0.5];
+        Cell { level, index, centre, stride: grid.stride as f64 }
+    }
+
+    fn cells(&self, cell: &Cell) -> usize {
+        self.shape.levels[cell.level].cells()
+    }
+
+    /// The bins of one side, as probabilities.
+    fn bins(&self, picture: &Picture, cell: &Cell, side: usize) -> Vec<f64> {
+        let (cells, reg_max) = (self.cells(cell), self.shape.reg_max);
+        let logit =
+            |bin: usize| f64::from(picture.boxes[cell.level][(side * reg_max + bin) * cells + cell.index]);
+        let most = (0..reg_max).map(logit).fold(f64::NEG_INFINITY, f64::max);
+        let mut bins: Vec<f64> = (0..reg_max).map(|bin| (logit(bin) - most).exp()).collect();
+        let sum: f64 = bins.iter().sum();
+        bins.iter_mut().for_each(|bin| *bin /= sum);
+        bins
+    }
+
+    /// Predicted distances from the anchor's centre to left, top, right, bottom, in cells.
+    fn distances(&self, picture: &Picture, cell: &Cell) -> [f64; 4] {
+        let cells = self.cells(cell);
+        [0, 1, 2, 3].map(|side| match self.shape.reg_max {
+            1 => f64::from(picture.boxes[cell.level][side * cells + cell.index]),
+            _ => expectation(&self.bins(picture, cell, side)),
+        })
+    }
+
+    /// Loss and gradient of one picture; `scale` is batch / max(Σ target scores, 1).
+    fn one(
+        &self,
+        picture: &Picture,
+        mut gradients: PictureGradients,
+        assigned: &[Assigned],
+        truth: &[TrueBox],
+        scale: f64,
+    ) -> Loss {
+        gradients.boxes.iter_mut().for_each(|map| map.fill(0.0));
+        let cls_scale = self.gains.cls * scale;
+        let mut cls = 0.0;
+        for (logits, slots) in picture.classes.iter().zip(&mut gradients.classes) {
+            cls += cross_entropy(logits, cls_scale as f32, slots);
+        }
+        let mut loss = Loss::default();
+        for assigned in assigned {
+            let cell = self.cell(assigned.anchor);
+            let target = &truth[assigned.truth];
+            let at = target.class * self.cells(&cell) + cell.index;
+            // BCE against 0 is above; the target takes t·z from it.
+            cls -= f64::from(assigned.score) * f64::from(picture.classes[cell.level][at]);
+            gradients.classes[cell.level][at] -= assigned.score * cls_scale as f32;
+            let part = self.regression(picture, &mut gradients, assigned, target, &cell, scale);
+            loss = loss.plus(part);
+        }
+        loss.cls = cls * cls_scale;
+        loss
+    }
+
+    /// CIoU and DFL (or L1) of one assigned anchor.
+    fn regression(
+        &self,
+        picture: &Picture,
+        gradients: &mut PictureGradients,
+        assigned: &Assigned,
+        target: &TrueBox,
+        cell: &Cell,
+        scale: f64,
+    ) -> Loss {
+        let weight = f64::from(assigned.score) * scale;
+        let (cells, reg_max) = (self.cells(cell), self.shape.reg_max);
+        let goal = target.corners.map(|position| f64::from(position) / cell.stride);
+        let [cx, cy] = cell.centre;
+        let true_sides = [cx - goal[0], cy - goal[1], goal[2] - cx, goal[3] - cy];
+        let sides = self.distances(picture, cell);
+        let (overlap, corner_gradient) = ciou_gradient(corners_of(cell, sides), goal);
+        let box_weight = weight * self.gains.box_;
+        // Left and top corners move against their distances. The loss is 1 − CIoU.
+        let signs = [-1.0, -1.0, 1.0, 1.0];
+        let dfl_weight = weight * self.gains.dfl / 4.0;
+        let mut dfl = 0.0;
+        for side in 0..4 {
+            let d_side = -corner_gradient[side] * signs[side] * box_weight;
+            let map = &mut gradients.boxes[cell.level];
+            if reg_max == 1 {
+                let length = [self.shape.input.1, self.shape.input.0][side % 2] as f64;
+                let unit = cell.stride / length;
+                let error = (sides[side] - true_sides[side]) * unit;
+                dfl += error.abs();
+                let pull = if error == 0.0 { 0.0 } else { error.signum() * unit };
+                map[side * cells + cell.index] = (d_side + dfl_weight * pull) as f32;
+                continue;
+            }
+            let bins = self.bins(picture, cell, side);
+            let mean = expectation(&bins);
+            // The reference's clamp keeps the right bin below the last.
+            let distance = true_sides[side].clamp(0.0, reg_max as f64 - 1.0 - 0.01);
+            let left = distance as usize;
+            let right_share = distance - left as f64;
+            let share = |bin: usize| match bin {
+                bin if bin == left => 1.0 - right_share,
+                bin if bin == left + 1 => right_share,
+                _ => 0.0,
+            };
+            for (bin, &probability) in bins.iter().enumerate() {
+                if share(bin) > 0.0 {
+                    dfl -= share(bin) * probability.max(f64::MIN_POSITIVE).ln();
+                }
+                let d_logit =
+                    d_side * probability * (bin as f64 - mean) + dfl_weight * (probability - share(bin));
+                map[(side * reg_max + bin) * cells + cell.index] = d_logit as f32;
+            }
+        }
+        Loss { box_: (1.0 - overlap) * box_weight, cls: 0.0, dfl: dfl * dfl_weight }
+    }
+}
+
+fn expectation(bins: &[f64]) -> f64 {
+    bins.iter().enumerate().map(|(bin, probability)| bin as f64 * probability).sum()
+}
+
+/// Corners of the box, in cells.
+fn corners_of(cell: &Cell, [left, top, right, bottom]: [f64; 4]) -> [f64; 4] {
+    let [cx, cy] = cell.centre;
+    [cx - left, cy - top, cx + right, cy + bottom]
+}
+
+fn split_gradients<'a>(
+    shape: &HeadShape,
+    batch: usize,
+    gradients: &'a mut MapGradients,
+) -> Vec<PictureGradients<'a>> {
+    let mut slots: Vec<PictureGradients> =
+        (0..batch).map(|_| PictureGradients { boxes: Vec::new(), classes: Vec::new() }).collect();
+    for (level, map) in shape.levels.iter().zip(&mut gradients.boxes) {
+        for (slot, part) in slots.iter_mut().zip(map.chunks_exact_mut(shape.box_channels() * level.cells())) {
+            slot.boxes.push(part);
+        }
+    }
+    for (level, map) in shape.levels.iter().zip(&mut gradients.classes) {
+        for (slot, part) in slots.iter_mut().zip(map.chunks_exact_mut(shape.classes * level.cells())) {
+            slot.classes.push(part);
+        }
+    }
+    slots
+}

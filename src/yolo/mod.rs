@@ -1,11 +1,13 @@
 //! What a YOLO is: recognise an export, cut it, letterbox, decode, assign, loss, metrics.
 
 pub mod assign;
+mod bce;
 pub mod criterion;
 pub mod cut;
 pub mod decode;
 pub mod detection;
 pub mod export;
+pub mod geometry;
 pub mod graft;
 pub mod letterbox;
 pub mod maps;

@@ -1,0 +1,196 @@
+//! The feature cache: what the backbone made of each view, once, as float16 on disk.
+//!
+//! One folder per (backbone, input size) holds two flat files: `features.f16`, records of equal
+//! length one after another, and `keys`, the 32-byte key of each record in the same order. Records
+//! are read through a memory map. Everything here can be made again, so a file that does not fit is
+//! thrown away, and keys are written after their records are on the disk.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use memmap2::Mmap;
+use sha2::{Digest, Sha256};
+
+/// Identifies a record: a hash of all that decides it.
+pub(super) type FeatureKey = [u8; 32];
+
+/// Hashes parts into a key; lengths are hashed too, so that parts can't run into each other.
+pub(super) fn hash(parts: &[&[u8]]) -> FeatureKey {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+/// A cache that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("feature cache {}: {source}; free some space or name another folder", path.display())]
+pub struct CacheError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// An open cache for one backbone and input size.
+pub(super) struct FeatureCache {
+    folder: PathBuf,
+    /// Values in one record: all features of a view, one after another.
+    record: usize,
+    positions: HashMap<FeatureKey, usize>,
+    data: File,
+    keys: File,
+    map: Option<Mmap>,
+    /// Records appended but not yet named in `keys`.
+    pending: Vec<FeatureKey>,
+}
+
+impl FeatureCache {
+    /// Opens or makes the cache in `folder` for records of `record` values.
+    pub(super) fn open(folder: &Path, record: usize) -> Result<Self, CacheError> {
+        let fail = |source| CacheError { path: folder.to_owned(), source };
+        std::fs::create_dir_all(folder).map_err(fail)?;
+        let open = |name: &str| {
+            OpenOptions::new().read(true).append(true).create(true).open(folder.join(name)).map_err(fail)
+        };
+        let (data, mut keys) = (open("features.f16")?, open("keys")?);
+        let mut bytes = Vec::new();
+        keys.read_to_end(&mut bytes).map_err(fail)?;
+        let (named, torn) = bytes.as_chunks::<32>();
+        let stored = data.metadata().map_err(fail)?.len() as usize / (2 * record);
+        let n_whole = named.len().min(stored);
+        if !torn.is_empty() || n_whole < named.len() {
+            keys.set_len(32 * n_whole as u64).map_err(fail)?;
+        }
+        // Records that no key names come from an interrupted pass.
+        data.set_len((2 * record * n_whole) as u64).map_err(fail)?;
+        let positions = named[..n_whole].iter().enumerate().map(|(i, key)| (*key, i)).collect();
+        let mut cache = FeatureCache {
+            folder: folder.to_owned(),
+            record,
+            positions,
+            data,
+            keys,
+            map: None,
+            pending: Vec::new(),
+        };
+        cache.remap()?;
+        Ok(cache)
+    }
+
+    /// Whether the features of this view are there.
+    pub(super) fn has(&self, key: &FeatureKey) -> bool {
+        self.positions.contains_key(key)
+    }
+
+    /// Appends a record, the features of one view. It can be read after [`FeatureCache::commit`].
+    pub(super) fn append(&mut self, key: FeatureKey, features: &[&[f32]]) -> Result<(), CacheError> {
+        let mut bytes: Vec<f16> = vec![f16::ZERO; self.record];
+        let mut rest = bytes.as_mut_slice();
+        for feature in features {
+            let (head, tail) = rest.split_at_mut(feature.len());
+            head.convert_from_f32_slice(feature);
+            rest = tail;
+        }
+        assert!(rest.is_empty(), "a record of {} values was given fewer", self.record);
+        let bytes = bytemuck::cast_slice(&bytes);
+        self.data.write_all(bytes).map_err(|source| self.fail(source))?;
+        self.pending.push(key);
+        Ok(())
+    }
+
+    /// Brings what was appended to the disk and makes it readable.
+    pub(super) fn commit(&mut self) -> Result<(), CacheError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.data.sync_data().map_err(|source| self.fail(source))?;
+        let bytes: Vec<u8> = self.pending.concat();
+        self.keys.write_all(&bytes).map_err(|source| self.fail(source))?;
+        for key in std::mem::take(&mut self.pending) {
+            self.positions.insert(key, self.positions.len());
+        }
+        self.remap()
+    }
+
+    /// Reads features into `targets`, one slice per feature, in the order of [`FeatureCache::append`].
+    ///
+    /// # Panics
+    /// When the record is not there, or `targets` don't add up to it.
+    pub(super) fn read(&self, key: &FeatureKey, targets: &mut [&mut [f32]]) {
+        let map = self.map.as_ref().expect("a cache with records is mapped");
+        let position = self.positions[key];
+        let bytes = &map[2 * self.record * position..2 * self.record * (position + 1)];
+        let values: &[f16] = bytemuck::cast_slice(bytes);
+        let mut rest = values;
+        for target in targets {
+            let (head, tail) = rest.split_at(target.len());
+            head.convert_to_f32_slice(target);
+            rest = tail;
+        }
+        assert!(rest.is_empty(), "targets hold fewer values than the record");
+    }
+
+    #[allow(unsafe_code, reason = "memory-mapping a file is unsafe by nature")]
+    fn remap(&mut self) -> Result<(), CacheError> {
+        self.map = if self.positions.is_empty() {
+            None
+        } else {
+            // SAFETY: the file is private to this state directory, which one process holds the lock
+            // of; it is only ever appended to while mapped.
+            let map = unsafe { Mmap::map(&self.data) };
+            Some(map.map_err(|source| self.fail(source))?)
+        };
+        Ok(())
+    }
+
+    fn fail(&self, source: io::Error) -> CacheError {
+        CacheError { path: self.folder.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_come_back_after_reopening() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys: Vec<FeatureKey> = (0_u8..5).map(|i| hash(&[&[i]])).collect();
+        let mut cache = FeatureCache::open(folder.path(), 6).unwrap();
+        for (i, key) in keys.iter().enumerate() {
+            let value = i as f32 + 0.5;
+            cache.append(*key, &[&[value; 4], &[-value; 2]]).unwrap();
+        }
+        cache.commit().unwrap();
+        drop(cache);
+        let cache = FeatureCache::open(folder.path(), 6).unwrap();
+        let (mut first, mut second) = ([0.0; 4], [0.0; 2]);
+        cache.read(&keys[3], &mut [&mut first, &mut second]);
+        assert_eq!((first, second), ([3.5; 4], [-3.5; 2]));
+        assert!(!cache.has(&hash(&[b"other"])));
+    }
+
+    #[test]
+    fn an_interrupted_pass_leaves_whole_records_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, lost) = (hash(&[b"kept"]), hash(&[b"lost"]));
+        let mut cache = FeatureCache::open(folder.path(), 3).unwrap();
+        cache.append(kept, &[&[1.0, 2.0, 3.0]]).unwrap();
+        cache.commit().unwrap();
+        cache.append(lost, &[&[9.0; 3]]).unwrap();
+        drop(cache);
+        OpenOptions::new().append(true).open(folder.path().join("keys")).unwrap().write_all(&[1; 20]).unwrap();
+        let mut cache = FeatureCache::open(folder.path(), 3).unwrap();
+        assert!(cache.has(&kept) && !cache.has(&lost));
+        cache.append(lost, &[&[4.0, 5.0, 6.0]]).unwrap();
+        cache.commit().unwrap();
+        let mut values = [0.0; 3];
+        cache.read(&lost, &mut [&mut values]);
+        assert_eq!(values, [4.0, 5.0, 6.0]);
+    }
+}
