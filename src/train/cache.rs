@@ -184,7 +184,12 @@ mod tests {
         cache.commit().unwrap();
         cache.append(lost, &[&[9.0; 3]]).unwrap();
         drop(cache);
-        OpenOptions::new().append(true).open(folder.path().join("keys")).unwrap().write_all(&[1; 20]).unwrap();
+        OpenOptions::new()
+            .append(true)
+            .open(folder.path().join("keys"))
+            .unwrap()
+            .write_all(&[1; 20])
+            .unwrap();
         let mut cache = FeatureCache::open(folder.path(), 3).unwrap();
         assert!(cache.has(&kept) && !cache.has(&lost));
         cache.append(lost, &[&[4.0, 5.0, 6.0]]).unwrap();

@@ -148,8 +148,7 @@ impl Affine {
         let [[a, b], [c, d]] = self.matrix;
         let determinant = a * d - b * c;
         let matrix = [[d / determinant, -b / determinant], [-c / determinant, a / determinant]];
-        let offset =
-            [0, 1].map(|i| -(matrix[i][0] * self.offset[0] + matrix[i][1] * self.offset[1]));
+        let offset = [0, 1].map(|i| -(matrix[i][0] * self.offset[0] + matrix[i][1] * self.offset[1]));
         Affine { matrix, offset }
     }
 
@@ -206,7 +205,8 @@ fn bilinear(rgb: &[u8], columns: usize, rows: usize, u: f32, v: f32) -> [f32; 3]
     let (left, top) = (u as usize, v as usize);
     let (right, bottom) = ((left + 1).min(columns - 1), (top + 1).min(rows - 1));
     let (fx, fy) = (u - left as f32, v - top as f32);
-    let pixel = |row: usize, column: usize, channel: usize| f32::from(rgb[(row * columns + column) * 3 + channel]);
+    let pixel =
+        |row: usize, column: usize, channel: usize| f32::from(rgb[(row * columns + column) * 3 + channel]);
     [0, 1, 2].map(|channel| {
         let upper = pixel(top, left, channel) * (1.0 - fx) + pixel(top, right, channel) * fx;
         let lower = pixel(bottom, left, channel) * (1.0 - fx) + pixel(bottom, right, channel) * fx;
@@ -221,7 +221,8 @@ fn jitter(target: &mut [f32], [turn, saturation, brightness]: [f32; 3]) {
     let (green, blue) = rest.split_at_mut(plane);
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
         let [h, s, v] = to_hsv([*r, *g, *b]);
-        let colour = from_hsv([(h + turn).rem_euclid(1.0), (s * saturation).min(1.0), (v * brightness).min(1.0)]);
+        let colour =
+            from_hsv([(h + turn).rem_euclid(1.0), (s * saturation).min(1.0), (v * brightness).min(1.0)]);
         (*r, *g, *b) = (colour[0], colour[1], colour[2]);
     }
 }

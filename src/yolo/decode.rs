@@ -1,1 +1,133 @@
-//! (skeleton)
+//! From raw maps, or from a whole model's output, to boxes in pixels of the network's input.
+//!
+//! A side's distance from its anchor is the expectation of the softmax over `reg_max` bins (Li et
+//! al., "Generalized focal loss", arXiv 2006.04388), in cells; a class score is the logistic
+//! function of its logit. Scores are compared as logits first, so that the many anchors that see
+//! nothing cost one comparison each.
+
+use super::detection::Detection;
+use super::maps::{HeadShape, RawMaps};
+use super::nms::{Candidate, Keep, suppress};
+
+/// Detections of picture `index` of a batch of raw maps, in pixels of the input, surest first.
+pub fn detections_of_maps(shape: &HeadShape, maps: &RawMaps, index: usize, keep: &Keep) -> Vec<Detection> {
+    let mut candidates = Vec::new();
+    let threshold = logit(keep.confidence);
+    let mut first_anchor = 0;
+    for (number, level) in shape.levels.iter().enumerate() {
+        let cells = level.cells();
+        let boxes = picture(maps.boxes[number], shape.box_channels() * cells, index);
+        let classes = picture(maps.classes[number], shape.classes * cells, index);
+        for_each_hit(classes, cells, threshold, keep.multi_label, |cell, class, value| {
+            let score = sigmoid(value);
+            if score > keep.confidence {
+                let distances = distances(boxes, cells, cell, shape.reg_max);
+                let (x, y) = ((cell % level.width) as f32 + 0.5, (cell / level.width) as f32 + 0.5);
+                let stride = level.stride as f32;
+                let detection = Detection {
+                    x1: (x - distances[0]) * stride,
+                    y1: (y - distances[1]) * stride,
+                    x2: (x + distances[2]) * stride,
+                    y2: (y + distances[3]) * stride,
+                    score,
+                    class: class as u32,
+                };
+                candidates.push(Candidate { detection, anchor: first_anchor + cell });
+            }
+        });
+        first_anchor += cells;
+    }
+    suppress(candidates, keep).into_iter().map(|candidate| candidate.detection).collect()
+}
+
+/// What is kept of a whole model's output for one picture, `[4 + classes, anchors]`: rows of centre
+/// x, centre y, width, height in pixels of the input, then a row of scores for each class.
+pub fn candidates_of_output(output: &[f32], anchors: usize, keep: &Keep) -> Vec<Candidate> {
+    let (boxes, scores) = output.split_at(4 * anchors);
+    let mut candidates = Vec::new();
+    for_each_hit(scores, anchors, keep.confidence, keep.multi_label, |anchor, class, score| {
+        let [cx, cy, w, h] = [0, 1, 2, 3].map(|row| boxes[row * anchors + anchor]);
+        let detection = Detection {
+            x1: cx - w / 2.0,
+            y1: cy - h / 2.0,
+            x2: cx + w / 2.0,
+            y2: cy + h / 2.0,
+            score,
+            class: class as u32,
+        };
+        candidates.push(Candidate { detection, anchor });
+    });
+    suppress(candidates, keep)
+}
+
+/// Detections of a whole model's output for one picture; see [`candidates_of_output`].
+pub fn detections_of_output(output: &[f32], anchors: usize, keep: &Keep) -> Vec<Detection> {
+    candidates_of_output(output, anchors, keep).into_iter().map(|candidate| candidate.detection).collect()
+}
+
+/// The part of a batch that belongs to one picture.
+fn picture(batch: &[f32], length: usize, index: usize) -> &[f32] {
+    &batch[index * length..][..length]
+}
+
+/// Calls `hit(cell, class, value)` for values above the threshold: for every class, or for the best
+/// class of each cell (the first among equals). `values` is `[classes, cells]`.
+fn for_each_hit(
+    values: &[f32],
+    cells: usize,
+    threshold: f32,
+    multi_label: bool,
+    mut hit: impl FnMut(usize, usize, f32),
+) {
+    if multi_label {
+        for (class, plane) in values.chunks_exact(cells).enumerate() {
+            for (cell, &value) in plane.iter().enumerate() {
+                if value > threshold {
+                    hit(cell, class, value);
+                }
+            }
+        }
+        return;
+    }
+    let mut best = vec![(threshold, usize::MAX); cells];
+    for (class, plane) in values.chunks_exact(cells).enumerate() {
+        for (best, &value) in best.iter_mut().zip(plane) {
+            if value > best.0 {
+                *best = (value, class);
+            }
+        }
+    }
+    for (cell, &(value, class)) in best.iter().enumerate() {
+        if class != usize::MAX {
+            hit(cell, class, value);
+        }
+    }
+}
+
+/// Distances of one anchor's box sides, in cells: left, top, right, bottom.
+fn distances(boxes: &[f32], cells: usize, cell: usize, reg_max: usize) -> [f32; 4] {
+    let at = |channel: usize| boxes[channel * cells + cell];
+    [0, 1, 2, 3].map(|side| {
+        if reg_max == 1 {
+            return at(side);
+        }
+        let bins = (0..reg_max).map(|bin| at(side * reg_max + bin));
+        let highest = bins.clone().fold(f32::NEG_INFINITY, f32::max);
+        let (mut sum, mut weighted) = (0.0, 0.0);
+        for (bin, value) in bins.enumerate() {
+            let share = (value - highest).exp();
+            sum += share;
+            weighted += share * bin as f32;
+        }
+        weighted / sum
+    })
+}
+
+fn sigmoid(value: f32) -> f32 {
+    1.0 / (1.0 + (-value).exp())
+}
+
+/// A little below the logit of a score, so that rounding loses none; the score itself decides.
+fn logit(score: f32) -> f32 {
+    (score / (1.0 - score)).ln() - 1e-3
+}

@@ -6,7 +6,7 @@ use std::f64::consts::PI;
 const EPSILON: f64 = 1e-7;
 
 /// Intersection over union of two boxes `[x1, y1, x2, y2]`; 0 when both are empty.
-pub fn iou(a: [f32; 4], b: [f32; 4]) -> f32 {
+pub fn iou(a: [f64; 4], b: [f64; 4]) -> f64 {
     let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
     let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
     let intersection = width * height;

@@ -13,4 +13,5 @@ pub mod letterbox;
 pub mod maps;
 pub mod metrics;
 pub mod names;
+pub mod nms;
 mod unshare;
