@@ -1,1 +1,155 @@
-//! Runs a model on a frame.
+//! Runs a model on a frame: picture in, boxes in the picture's pixels out.
+//!
+//! The file's own decoding is cut off and done here, so that every kind of export (float16, free
+//! axes, suppression inside) goes the same way and classes come from the raw maps.
+
+use std::path::{Path, PathBuf};
+
+use crate::dataset::Example;
+use crate::picture::{Picture, PictureError};
+use crate::runtime::{Runtime, RuntimeError, SessionOptions};
+use crate::tensor::Tensor;
+use crate::yolo::backbone::{Backbone, head_shape, input_size};
+use crate::yolo::cut::{Cut, MapSource};
+use crate::yolo::decode::detections_of_maps;
+use crate::yolo::detection::Detection;
+use crate::yolo::export::{Export, ExportError};
+use crate::yolo::letterbox::{Fit, letterbox};
+use crate::yolo::maps::{HeadShape, RawMaps};
+use crate::yolo::metrics::{Evaluation, Evaluator, TruthBox};
+use crate::yolo::nms::Keep;
+
+/// Why a model could not be run on pictures.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectError {
+    /// The model is no detector that graftd knows.
+    #[error("{}: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: ExportError,
+    },
+    /// The wished input size does not fit the model.
+    #[error("{0}")]
+    Size(String),
+    /// A picture can't be read.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// The runtime failed.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+/// A loaded detector.
+pub struct Detector {
+    backbone: Backbone,
+    shape: HeadShape,
+    /// Per level, which outputs are the box map and the class map.
+    maps: Vec<(usize, usize)>,
+    classes: Vec<String>,
+    input: Tensor,
+}
+
+impl Detector {
+    /// Loads a model file. `imgsz` chooses the side of the input where the file leaves it free.
+    ///
+    /// # Errors
+    /// [`DetectError`], with what to do.
+    pub fn open(
+        path: &Path,
+        imgsz: Option<usize>,
+        runtime: &dyn Runtime,
+        options: &SessionOptions,
+    ) -> Result<Self, DetectError> {
+        let fail = |source| DetectError::Model { path: path.to_owned(), source };
+        let export = Export::read(path).map_err(fail)?;
+        Detector::new(&export, imgsz, runtime, options)
+    }
+
+    /// Loads a recognised model.
+    ///
+    /// # Errors
+    /// [`DetectError::Size`], or [`DetectError::Runtime`] when the runtime refuses the graph.
+    pub fn new(
+        export: &Export,
+        imgsz: Option<usize>,
+        runtime: &dyn Runtime,
+        options: &SessionOptions,
+    ) -> Result<Self, DetectError> {
+        let size = input_size(export, imgsz).map_err(DetectError::Size)?;
+        let cut = Cut::new(export, &|_, _| false, size)
+            .map_err(|error| DetectError::Size(format!("the model can't be cut: {error}")))?;
+        let backbone = Backbone::load(export, &cut, size, runtime, options)?;
+        let index = |source: &MapSource| match *source {
+            MapSource::Backbone(index) | MapSource::Head(index) => index,
+        };
+        Ok(Detector {
+            shape: head_shape(export, size),
+            maps: cut.maps.iter().map(|(boxes, classes)| (index(boxes), index(classes))).collect(),
+            classes: export.classes.clone(),
+            input: Tensor::zeros([backbone.batch(), 3, size.0, size.1]),
+            backbone,
+        })
+    }
+
+    /// Names of the model's classes, by index.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Height and width of the network's input, pixels.
+    pub fn input(&self) -> (usize, usize) {
+        self.shape.input
+    }
+
+    /// What is on a picture, surest first, in its pixels.
+    ///
+    /// # Errors
+    /// When the runtime fails.
+    pub fn detect(&mut self, picture: &Picture, keep: &Keep) -> Result<Vec<Detection>, DetectError> {
+        let length = self.backbone.picture_len();
+        let target = &mut self.input.data_mut()[..length];
+        let placed = letterbox(picture, self.shape.input, Fit::Exact, target);
+        let outputs = self.backbone.run(self.input.clone())?;
+        let maps = RawMaps {
+            batch: self.backbone.batch(),
+            boxes: self.maps.iter().map(|&(boxes, _)| outputs[boxes].data()).collect(),
+            classes: self.maps.iter().map(|&(_, classes)| outputs[classes].data()).collect(),
+        };
+        let mut found = detections_of_maps(&self.shape, &maps, 0, keep);
+        for detection in &mut found {
+            let [x1, y1, x2, y2] = placed.to_picture(detection.corners());
+            *detection = Detection { x1, y1, x2, y2, ..*detection };
+        }
+        Ok(found)
+    }
+
+    /// Measures the model on examples whose labels count in the model's own classes. `progress` is
+    /// called after each picture with the number done.
+    ///
+    /// # Errors
+    /// When a picture can't be read or the runtime fails.
+    pub fn evaluate(
+        &mut self,
+        examples: &[Example],
+        mut progress: impl FnMut(usize),
+    ) -> Result<Evaluation, DetectError> {
+        let mut evaluator = Evaluator::new(&self.classes);
+        for (index, example) in examples.iter().enumerate() {
+            let picture = Picture::open(&example.picture)?;
+            let found = self.detect(&picture, &Keep::to_measure())?;
+            evaluator.add(&found, &truth_boxes(example, &picture));
+            progress(index + 1);
+        }
+        Ok(evaluator.finish())
+    }
+}
+
+fn truth_boxes(example: &Example, picture: &Picture) -> Vec<TruthBox> {
+    let truth = |label: &crate::label::LabelBox| TruthBox {
+        class: label.class,
+        corners: label.to_pixels(picture.width(), picture.height()),
+    };
+    example.labels.iter().map(truth).collect()
+}

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::views::Turns;
+
 /// Which convolutions of the head are trained; everything else stays frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -65,6 +67,8 @@ pub struct TrainOptions {
     pub weight_decay: f64,
     /// Deterministic views per sample that the backbone sees once each; 1 is the plain picture alone.
     pub views: u32,
+    /// Which way up views may be turned.
+    pub turns: Turns,
     /// Stop after this many epochs without a better hold-out mAP50-95; 0 never stops early.
     pub patience: u32,
     /// Stop in good order after this many minutes.
@@ -84,6 +88,7 @@ impl Default for TrainOptions {
             lr: 0.002,
             weight_decay: 5e-4,
             views: 8,
+            turns: Turns::Mirror,
             patience: 15,
             max_minutes: None,
             threads: 0,

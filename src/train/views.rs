@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::label::LabelBox;
 use crate::picture::Picture;
-use crate::yolo::letterbox::{Fit, letterbox};
+use crate::yolo::letterbox::{self, Fit, Letterbox};
 
 /// Bumped whenever the same numbers would make another picture: cached features then don't fit.
 pub(super) const VIEWS_VERSION: u32 = 1;
@@ -74,34 +74,6 @@ impl Variation {
     }
 }
 
-/// Renders a view into `target`, `[3, height, width]` of RGB from 0 to 1; gives the boxes that are
-/// in it, normalised by the input's size.
-///
-/// `sample` is the hash of the picture: together with `view` and `seed` it decides everything.
-pub(super) fn render(
-    picture: &Picture,
-    labels: &[LabelBox],
-    key: ViewKey,
-    size: (usize, usize),
-    target: &mut [f32],
-) -> Vec<LabelBox> {
-    if key.view == 0 {
-        let placed = letterbox(picture, size, Fit::Exact, target);
-        return labels
-            .iter()
-            .map(|label| {
-                let corners = label.to_pixels(picture.width(), picture.height());
-                normalised(label.class, placed.to_input(corners), size)
-            })
-            .collect();
-    }
-    let variation = Variation::new(key.sample, key.view, key.seed, key.turns);
-    let affine = Affine::new(picture, &variation, size);
-    sample_picture(picture, &affine, size, target);
-    jitter(target, variation.hsv);
-    labels.iter().filter_map(|label| affine.place(label, picture, size)).collect()
-}
-
 /// What decides a view.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ViewKey<'a> {
@@ -115,6 +87,60 @@ pub(super) struct ViewKey<'a> {
     pub turns: Turns,
 }
 
+/// One view of a picture: where its pixels and its boxes go.
+pub(super) struct View {
+    /// Height and width of the input, pixels.
+    size: (usize, usize),
+    /// Width and height of the picture, pixels.
+    picture: (u32, u32),
+    kind: Kind,
+}
+
+enum Kind {
+    Plain(Letterbox),
+    Varied { affine: Affine, hsv: [f32; 3] },
+}
+
+impl View {
+    /// The view that `key` decides, of a picture of this width and height.
+    pub(super) fn new(key: ViewKey, picture: (u32, u32), size: (usize, usize)) -> Self {
+        let kind = if key.view == 0 {
+            let sides = (picture.1 as usize, picture.0 as usize);
+            Kind::Plain(Letterbox::plan(sides, size, Fit::Exact, true))
+        } else {
+            let variation = Variation::new(key.sample, key.view, key.seed, key.turns);
+            Kind::Varied { affine: Affine::new(picture, &variation, size), hsv: variation.hsv }
+        };
+        View { size, picture, kind }
+    }
+
+    /// Draws into `target`, `[3, height, width]` of RGB from 0 to 1.
+    pub(super) fn draw(&self, picture: &Picture, target: &mut [f32]) {
+        match &self.kind {
+            Kind::Plain(placed) => letterbox::draw(picture, placed, target),
+            Kind::Varied { affine, hsv } => {
+                sample_picture(picture, affine, self.size, target);
+                jitter(target, *hsv);
+            }
+        }
+    }
+
+    /// The boxes that are in the view, normalised by the input's size.
+    pub(super) fn labels(&self, labels: &[LabelBox]) -> Vec<LabelBox> {
+        let corners = |label: &LabelBox| label.to_pixels(self.picture.0, self.picture.1);
+        match &self.kind {
+            Kind::Plain(placed) => labels
+                .iter()
+                .map(|label| normalised(label.class, placed.to_input(corners(label)), self.size))
+                .collect(),
+            Kind::Varied { affine, .. } => labels
+                .iter()
+                .filter_map(|label| affine.place(label.class, corners(label), self.size))
+                .collect(),
+        }
+    }
+}
+
 /// Picture to input: `input = matrix · picture + offset`, in pixels; rows of a 2×2 matrix.
 struct Affine {
     matrix: [[f32; 2]; 2],
@@ -122,8 +148,8 @@ struct Affine {
 }
 
 impl Affine {
-    fn new(picture: &Picture, variation: &Variation, (height, width): (usize, usize)) -> Self {
-        let sides = [picture.width() as f32, picture.height() as f32];
+    fn new(picture: (u32, u32), variation: &Variation, (height, width): (usize, usize)) -> Self {
+        let sides = [picture.0 as f32, picture.1 as f32];
         let turned = if variation.transpose { [sides[1], sides[0]] } else { sides };
         let gain = (width as f32 / turned[0]).min(height as f32 / turned[1]) * variation.scale;
         let sign = [variation.mirror_x, variation.mirror_y].map(|mirror| if mirror { -gain } else { gain });
@@ -153,8 +179,7 @@ impl Affine {
     }
 
     /// Where a box comes to lie; none when too little of it stays in sight.
-    fn place(&self, label: &LabelBox, picture: &Picture, size: (usize, usize)) -> Option<LabelBox> {
-        let [x1, y1, x2, y2] = label.to_pixels(picture.width(), picture.height());
+    fn place(&self, class: u32, [x1, y1, x2, y2]: [f32; 4], size: (usize, usize)) -> Option<LabelBox> {
         let (p, q) = (self.apply([x1, y1]), self.apply([x2, y2]));
         let whole = [p[0].min(q[0]), p[1].min(q[1]), p[0].max(q[0]), p[1].max(q[1])];
         let (width, height) = (size.1 as f32, size.0 as f32);
@@ -167,7 +192,7 @@ impl Affine {
         let sides = [seen[2] - seen[0], seen[3] - seen[1]];
         let area = (whole[2] - whole[0]) * (whole[3] - whole[1]);
         let stays = sides[0].min(sides[1]) >= SMALLEST_SIDE && sides[0] * sides[1] >= KEPT_SHARE * area;
-        stays.then(|| normalised(label.class, seen, size))
+        stays.then(|| normalised(class, seen, size))
     }
 }
 
@@ -301,7 +326,9 @@ mod tests {
                 sample: &[7; 32], view, seed, turns: if all { Turns::All } else { Turns::Mirror },
             };
             let mut target = vec![0.0; 3 * SIZE.0 * SIZE.1];
-            let labels = render(&picture, &[label], key, SIZE, &mut target);
+            let view = View::new(key, (120, 80), SIZE);
+            view.draw(&picture, &mut target);
+            let labels = view.labels(&[label]);
             if let [label] = labels.as_slice() {
                 let expected = label.to_pixels(SIZE.1 as u32, SIZE.0 as u32);
                 let drawn = red_extent(&target).expect("a box that stays is drawn");
@@ -326,8 +353,9 @@ mod tests {
         let draw = |view, seed| {
             let mut target = vec![0.0; 3 * SIZE.0 * SIZE.1];
             let key = ViewKey { sample: &[1; 32], view, seed, turns: Turns::All };
-            let labels = render(&picture, &[label], key, SIZE, &mut target);
-            (target, labels)
+            let view = View::new(key, (120, 80), SIZE);
+            view.draw(&picture, &mut target);
+            (target, view.labels(&[label]))
         };
         assert_eq!(draw(3, 5), draw(3, 5));
         assert_ne!(draw(3, 5).0, draw(4, 5).0);

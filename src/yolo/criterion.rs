@@ -54,8 +54,12 @@ impl Loss {
     pub fn total(&self) -> f64 {
         self.box_ + self.cls + self.dfl
     }
+}
 
-    fn plus(self, other: Loss) -> Loss {
+impl std::ops::Add for Loss {
+    type Output = Loss;
+
+    fn add(self, other: Loss) -> Loss {
         Loss { box_: self.box_ + other.box_, cls: self.cls + other.cls, dfl: self.dfl + other.dfl }
     }
 }
@@ -135,7 +139,7 @@ impl Criterion {
             .zip(slots)
             .zip(assigned.par_iter().zip(&truth))
             .map(|((picture, slots), (assigned, truth))| self.one(picture, slots, assigned, truth, scale))
-            .reduce(Loss::default, Loss::plus)
+            .reduce(Loss::default, |a, b| a + b)
     }
 
     /// Which anchors answer for which box, per picture: for whoever wants to see the targets.
@@ -254,7 +258,7 @@ impl Criterion {
             cls -= f64::from(assigned.score) * f64::from(picture.classes[cell.level][at]);
             gradients.classes[cell.level][at] -= assigned.score * cls_scale as f32;
             let part = self.regression(picture, &mut gradients, assigned, target, &cell, scale);
-            loss = loss.plus(part);
+            loss = loss + part;
         }
         loss.cls = cls * cls_scale;
         loss

@@ -1,6 +1,7 @@
 //! What a YOLO is: recognise an export, cut it, letterbox, decode, assign, loss, metrics.
 
 pub mod assign;
+pub mod backbone;
 mod bce;
 pub mod criterion;
 pub mod cut;

@@ -1,5 +1,9 @@
 //! A picture in memory: 8-bit RGB, decoded from JPEG or PNG.
 
+mod draw;
+
+pub use draw::{Colour, TRUTH, class_colour};
+
 use std::path::{Path, PathBuf};
 
 /// Interleaved 8-bit RGB, row by row from the top.
@@ -37,6 +41,16 @@ pub enum PictureError {
     },
 }
 
+impl PictureError {
+    /// The same, with the file that held the bytes.
+    pub fn in_file(self, path: &Path) -> Self {
+        match self {
+            PictureError::Decode { reason } => PictureError::DecodeFile { path: path.to_owned(), reason },
+            other => other,
+        }
+    }
+}
+
 impl Picture {
     /// A picture of this size from interleaved RGB bytes (`3 * width * height` of them).
     ///
@@ -69,10 +83,22 @@ impl Picture {
     pub fn open(path: &Path) -> Result<Self, PictureError> {
         let bytes =
             std::fs::read(path).map_err(|source| PictureError::Io { path: path.to_owned(), source })?;
-        Picture::decode(&bytes).map_err(|error| match error {
-            PictureError::Decode { reason } => PictureError::DecodeFile { path: path.to_owned(), reason },
-            other => other,
-        })
+        Picture::decode(&bytes).map_err(|error| error.in_file(path))
+    }
+
+    /// Width and height in pixels, from the file's header alone.
+    ///
+    /// # Errors
+    /// As [`Picture::decode`].
+    pub fn size_of(bytes: &[u8]) -> Result<(u32, u32), PictureError> {
+        let decode = |reason: String| PictureError::Decode { reason };
+        let reader = image::ImageReader::new(std::io::Cursor::new(bytes));
+        let reader = reader.with_guessed_format().map_err(|error| decode(error.to_string()))?;
+        let (width, height) = reader.into_dimensions().map_err(|error| decode(error.to_string()))?;
+        if width == 0 || height == 0 {
+            return Err(decode(format!("its size is {width}x{height}")));
+        }
+        Ok((width, height))
     }
 
     /// Encodes as JPEG of this quality (1 to 100).
@@ -84,6 +110,31 @@ impl Picture {
         image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality)
             .encode(&self.rgb, self.width, self.height, image::ExtendedColorType::Rgb8)
             .map_err(|error| PictureError::Decode { reason: error.to_string() })?;
+        Ok(bytes)
+    }
+
+    /// Writes a JPEG or PNG, as the name's ending says.
+    ///
+    /// # Errors
+    /// [`PictureError::Io`] when the file can't be written, [`PictureError::Decode`] when the encoder
+    /// refuses.
+    pub fn save(&self, path: &Path) -> Result<(), PictureError> {
+        let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+        let bytes = if is_png { self.to_png()? } else { self.to_jpeg(92)? };
+        std::fs::write(path, bytes).map_err(|source| PictureError::Io { path: path.to_owned(), source })
+    }
+
+    fn to_png(&self) -> Result<Vec<u8>, PictureError> {
+        let mut bytes = Vec::new();
+        let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+        image::ImageEncoder::write_image(
+            encoder,
+            &self.rgb,
+            self.width,
+            self.height,
+            image::ExtendedColorType::Rgb8,
+        )
+        .map_err(|error| PictureError::Decode { reason: error.to_string() })?;
         Ok(bytes)
     }
 

@@ -1,0 +1,72 @@
+//! Why a run ended without an outcome.
+
+use std::path::PathBuf;
+
+use crate::detect::DetectError;
+use crate::grad::GradError;
+use crate::onnx::OnnxError;
+use crate::picture::PictureError;
+use crate::runtime::RuntimeError;
+use crate::yolo::export::ExportError;
+
+use super::cache::CacheError;
+use super::set::UnknownClasses;
+
+/// Why a run ended without an outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The base is no detector that graftd can train.
+    #[error("{}: {source}", path.display())]
+    Base {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: ExportError,
+    },
+    /// The labels name classes that the model does not have.
+    #[error(transparent)]
+    Classes(#[from] UnknownClasses),
+    /// An option is out of its range or does not fit the model.
+    #[error("{0}")]
+    Option(String),
+    /// There is nothing to learn from or to measure on.
+    #[error("{0}")]
+    TooLittle(String),
+    /// A picture can't be read.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// The feature cache can't be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The head can't be differentiated.
+    #[error(transparent)]
+    Grad(#[from] GradError),
+    /// A graph can't be built.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// The runtime failed.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The loss is no longer a number.
+    #[error("the loss is no longer finite in epoch {epoch}; try a smaller learning rate than {lr}")]
+    Diverged {
+        /// The epoch, from 1.
+        epoch: u32,
+        /// The peak learning rate.
+        lr: f64,
+    },
+    /// Somebody asked for it to stop.
+    #[error("cancelled; nothing was changed")]
+    Cancelled,
+}
+
+impl From<DetectError> for TrainError {
+    fn from(error: DetectError) -> Self {
+        match error {
+            DetectError::Model { path, source } => TrainError::Base { path, source },
+            DetectError::Size(message) => TrainError::Option(message),
+            DetectError::Picture(error) => TrainError::Picture(error),
+            DetectError::Runtime(error) => TrainError::Runtime(error),
+        }
+    }
+}

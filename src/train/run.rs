@@ -1,0 +1,332 @@
+//! One fine-tuning: from a base and labelled pictures to a drop-in and a verdict.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use crate::detect::Detector;
+use crate::label::LabelBox;
+use crate::runtime::{Runtime, SessionOptions};
+use crate::yolo::assign::Assigner;
+use crate::yolo::backbone::{Backbone, head_shape, input_size};
+use crate::yolo::criterion::{Criterion, Gains, Loss};
+use crate::yolo::cut::{self, Cut};
+use crate::yolo::decode::detections_of_maps;
+use crate::yolo::export::Export;
+use crate::yolo::graft::graft;
+use crate::yolo::letterbox::{Fit, Letterbox};
+use crate::yolo::maps::HeadShape;
+use crate::yolo::metrics::{Evaluation, Evaluator, TruthBox};
+use crate::yolo::nms::Keep;
+
+use super::cache::{FeatureCache, FeatureKey, hash};
+use super::event::{EpochLoss, TrainEvent};
+use super::features::{Sample, Views, extract, open_cache};
+use super::gate::{Verdict, judge};
+use super::head::{Head, Weights};
+use super::options::{Scope, TrainOptions};
+use super::resources::{cpu_seconds, peak_rss_mb};
+use super::schedule::Course;
+use super::{TrainError, TrainingSet};
+
+/// What a run ends with.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The base on the hold-out.
+    pub before: Evaluation,
+    /// The candidate on the hold-out.
+    pub after: Evaluation,
+    /// Epochs gone through.
+    pub epochs: u32,
+    /// Wall time.
+    pub seconds: f64,
+    /// CPU time of the process meanwhile, over all its threads.
+    pub cpu_seconds: f64,
+    /// The most memory that the process has held, MB.
+    pub peak_rss_mb: Option<f64>,
+    /// What the gate says.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// The candidate as an ONNX file: a drop-in for the base.
+    #[serde(skip)]
+    pub model: Vec<u8>,
+}
+
+/// Fine-tunes a detector's head.
+///
+/// `base` is the model to start from and to be better than; `cache` a folder for features, which may
+/// be deleted at any time between runs. `on_event` is told what goes on; `cancel` stops the run at
+/// the next step.
+///
+/// # Errors
+/// [`TrainError`]; nothing but the cache has been written then.
+pub fn fine_tune(
+    base: &Path,
+    set: &TrainingSet,
+    options: &TrainOptions,
+    runtime: &dyn Runtime,
+    cache: &Path,
+    on_event: &mut dyn FnMut(TrainEvent),
+    cancel: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    check(options)?;
+    let started = Instant::now();
+    let cpu_started = cpu_seconds();
+    let export = Export::read(base).map_err(|source| TrainError::Base { path: base.to_owned(), source })?;
+    let set = set.clone().in_classes_of(&export.classes)?;
+    if set.train.iter().all(|example| example.labels.is_empty()) {
+        return Err(TrainError::TooLittle("no training picture has a box; label some first".into()));
+    }
+    if set.holdout.iter().all(|example| example.labels.is_empty()) {
+        return Err(TrainError::TooLittle("no hold-out picture has a box; label some first".into()));
+    }
+    let size = input_size(&export, options.imgsz).map_err(TrainError::Option)?;
+    let samples = Sample::look_at(&set.train)?;
+    let holdout = Sample::look_at(&set.holdout)?;
+
+    let chooses: cut::Chooses = match options.scope {
+        Scope::Last => &cut::last,
+        Scope::Cls => &cut::class_branch,
+        Scope::Head => &cut::whole_head,
+    };
+    let cut = Cut::new(&export, chooses, size)?;
+    let session_options = SessionOptions { threads: options.threads };
+    let mut backbone = Backbone::load(&export, &cut, size, runtime, &session_options)?;
+    let batch = options.batch.min(samples.len());
+    let head = Head::new(&cut, backbone.shapes(), batch, runtime, &session_options)?;
+    on_event(TrainEvent::Started {
+        scope: options.scope,
+        samples: samples.len(),
+        holdout: holdout.len(),
+        epochs: options.epochs,
+        parameters: head.n_parameters(),
+        runtime: runtime.name().to_owned(),
+    });
+
+    let views = Views { seed: options.seed, turns: options.turns, size };
+    let mut features = open_cache(cache, &hash(&[&cut.backbone.encode()]), &backbone)?;
+    let plain = holdout.iter().map(|sample| (sample, 0));
+    let varied = samples.iter().flat_map(|sample| (0..options.views).map(move |view| (sample, view)));
+    let wanted: Vec<(&Sample, u32)> = plain.chain(varied).collect();
+    let mut told = |done, total| on_event(TrainEvent::Features { done, total });
+    extract(&mut features, &mut backbone, &views, &wanted, &mut told, cancel)?;
+    // The backbone is done; its memory is better spent elsewhere.
+    drop(backbone);
+
+    let mut run = Run {
+        shape: head_shape(&export, size),
+        classes: &export.classes,
+        head,
+        features,
+        views,
+        samples,
+        holdout,
+        options,
+        batch,
+        deadline: options.max_minutes.map(|minutes| started + Duration::from_secs_f64(60.0 * minutes)),
+    };
+    let kept = run.train(on_event, cancel)?;
+    let layout = run.head.layout().clone();
+    drop(run);
+
+    let candidate = graft(&export, &layout, &kept.weights)?;
+    let model = candidate.encode();
+    let candidate =
+        Export::new(candidate).map_err(|source| TrainError::Base { path: base.to_owned(), source })?;
+    // Both are measured as files, end to end, so that the figures are those of `graftd eval`.
+    let measure = |export: &Export| -> Result<Evaluation, TrainError> {
+        Ok(Detector::new(export, options.imgsz, runtime, &session_options)?.evaluate(&set.holdout, |_| {})?)
+    };
+    let (before, after) = (measure(&export)?, measure(&candidate)?);
+    Ok(Outcome {
+        verdict: judge(&before, &after),
+        before,
+        after,
+        epochs: kept.epochs,
+        seconds: started.elapsed().as_secs_f64(),
+        cpu_seconds: cpu_seconds() - cpu_started,
+        peak_rss_mb: peak_rss_mb(),
+        model,
+    })
+}
+
+/// Every option within its range.
+fn check(options: &TrainOptions) -> Result<(), TrainError> {
+    let complain = |name: &str, value: String, range: &str| {
+        Err(TrainError::Option(format!("{name} is {value}, but it must be {range}")))
+    };
+    if options.epochs == 0 {
+        return complain("epochs", "0".into(), "at least 1");
+    }
+    if options.batch == 0 {
+        return complain("batch", "0".into(), "at least 1");
+    }
+    if options.views == 0 {
+        return complain("views", "0".into(), "at least 1");
+    }
+    if !(options.lr > 0.0 && options.lr.is_finite()) {
+        return complain("lr", options.lr.to_string(), "above 0");
+    }
+    if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
+        return complain("weight_decay", options.weight_decay.to_string(), "0 or more");
+    }
+    match options.max_minutes {
+        Some(minutes) if !(minutes > 0.0 && minutes < 1e6) => {
+            complain("max_minutes", minutes.to_string(), "above 0")
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Run<'a> {
+    shape: HeadShape,
+    classes: &'a [String],
+    head: Head,
+    features: FeatureCache,
+    views: Views,
+    samples: Vec<Sample<'a>>,
+    holdout: Vec<Sample<'a>>,
+    options: &'a TrainOptions,
+    batch: usize,
+    deadline: Option<Instant>,
+}
+
+/// The weights that a run keeps.
+struct Kept {
+    weights: Vec<f32>,
+    epochs: u32,
+}
+
+impl Run<'_> {
+    fn train(
+        &mut self,
+        on_event: &mut dyn FnMut(TrainEvent),
+        cancel: &AtomicBool,
+    ) -> Result<Kept, TrainError> {
+        let criterion = Criterion::new(&self.shape, Gains::default(), Assigner::ONE_TO_MANY);
+        let steps_per_epoch = self.samples.len().div_ceil(self.batch);
+        let course = Course::new(self.options, steps_per_epoch);
+        let epochs = self.options.epochs;
+        let started = Instant::now();
+        let mut best: Option<(f64, u32, Vec<f32>)> = None;
+        let mut reason = "all epochs are done".to_owned();
+        let mut done = 0;
+        for epoch in 1..=epochs {
+            let epoch_started = Instant::now();
+            let mut sum = Loss::default();
+            let batches = self.batches(epoch);
+            for (number, members) in batches.iter().enumerate() {
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(TrainError::Cancelled);
+                }
+                let t = u64::from(epoch - 1) * steps_per_epoch as u64 + number as u64;
+                let keys: Vec<FeatureKey> = members
+                    .iter()
+                    .map(|&(sample, view)| self.views.key(&self.samples[sample], view))
+                    .collect();
+                let truth: Vec<Vec<LabelBox>> = members
+                    .iter()
+                    .map(|&(sample, view)| self.views.labels(&self.samples[sample], view))
+                    .collect();
+                let batch = self.head.read(&self.features, &keys);
+                let loss = self.head.train(&batch, &truth, &criterion, &course.at(t))?;
+                if !loss.total().is_finite() {
+                    return Err(TrainError::Diverged { epoch, lr: self.options.lr });
+                }
+                sum = sum + loss;
+            }
+            let seconds = epoch_started.elapsed().as_secs_f64();
+            let evaluation = self.evaluate()?;
+            let map50_95 = evaluation.map50_95.unwrap_or(0.0);
+            done = epoch;
+            let n_pictures = (steps_per_epoch * self.batch) as f64;
+            let per_epoch = started.elapsed().as_secs_f64() / f64::from(epoch);
+            on_event(TrainEvent::Epoch {
+                epoch,
+                epochs,
+                loss: EpochLoss {
+                    box_: sum.box_ / n_pictures,
+                    cls: sum.cls / n_pictures,
+                    dfl: sum.dfl / n_pictures,
+                },
+                lr: course.at(u64::from(epoch) * steps_per_epoch as u64 - 1).lr,
+                map50: evaluation.map50.unwrap_or(0.0),
+                map50_95,
+                samples_per_second: n_pictures / seconds,
+                seconds_left: per_epoch * f64::from(epochs - epoch),
+            });
+            if best.as_ref().is_none_or(|(value, ..)| map50_95 > *value) {
+                best = Some((map50_95, epoch, self.head.averaged()));
+            }
+            let best_epoch = best.as_ref().map_or(epoch, |(_, epoch, _)| *epoch);
+            if self.options.patience > 0 && epoch - best_epoch >= self.options.patience {
+                reason = format!("the hold-out has not improved for {} epochs", self.options.patience);
+                break;
+            }
+            if epoch < epochs && self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                reason = "the time is spent".into();
+                break;
+            }
+        }
+        let (_, best_epoch, weights) = best.expect("there is at least one epoch");
+        on_event(TrainEvent::Trained { epochs: done, best_epoch, reason });
+        Ok(Kept { weights, epochs: done })
+    }
+
+    /// The batches of an epoch: each sample once, in an order of its own, each with another view than
+    /// in the epoch before. The last batch is filled up from the start of the order.
+    fn batches(&self, epoch: u32) -> Vec<Vec<(usize, u32)>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(
+            self.options.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(epoch)),
+        );
+        let mut order: Vec<usize> = (0..self.samples.len()).collect();
+        order.shuffle(&mut rng);
+        let views = self.options.views as usize;
+        let member = |index: usize| {
+            let sample = order[index % order.len()];
+            (sample, ((epoch as usize - 1 + sample) % views) as u32)
+        };
+        (0..order.len())
+            .step_by(self.batch)
+            .map(|start| (start..start + self.batch).map(member).collect())
+            .collect()
+    }
+
+    /// The averaged weights on the hold-out, from cached features.
+    fn evaluate(&mut self) -> Result<Evaluation, TrainError> {
+        let mut evaluator = Evaluator::new(self.classes);
+        for samples in self.holdout.chunks(self.batch) {
+            let keys: Vec<FeatureKey> = samples.iter().map(|sample| self.views.key(sample, 0)).collect();
+            let batch = self.head.read(&self.features, &keys);
+            let shape = &self.shape;
+            let found = self.head.maps(&batch, Weights::Averaged, |maps| {
+                let keep = Keep::to_measure();
+                (0..samples.len())
+                    .map(|index| detections_of_maps(shape, maps, index, &keep))
+                    .collect::<Vec<_>>()
+            })?;
+            for (sample, mut found) in samples.iter().zip(found) {
+                let (width, height) = sample.picture;
+                let sides = (height as usize, width as usize);
+                let placed = Letterbox::plan(sides, shape.input, Fit::Exact, true);
+                for detection in &mut found {
+                    [detection.x1, detection.y1, detection.x2, detection.y2] =
+                        placed.to_picture(detection.corners());
+                }
+                let truth: Vec<TruthBox> = sample
+                    .example
+                    .labels
+                    .iter()
+                    .map(|label| TruthBox { class: label.class, corners: label.to_pixels(width, height) })
+                    .collect();
+                evaluator.add(&found, &truth);
+            }
+        }
+        Ok(evaluator.finish())
+    }
+}

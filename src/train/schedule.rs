@@ -1,0 +1,74 @@
+//! How the learning rate and the average of the weights move over a run.
+
+use crate::grad::Schedule;
+
+use super::options::TrainOptions;
+
+/// Gradients longer than this are scaled down.
+const CLIP_NORM: f64 = 10.0;
+
+/// Share of the peak that the learning rate falls to.
+const FINAL_SHARE: f64 = 0.01;
+
+/// The longest memory of the average of the weights.
+const EMA_DECAY: f64 = 0.999;
+
+/// The course of a run of so many steps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Course {
+    steps: u64,
+    warm_up: u64,
+    lr: f64,
+    weight_decay: f64,
+}
+
+impl Course {
+    pub fn new(options: &TrainOptions, steps_per_epoch: usize) -> Self {
+        let steps = u64::from(options.epochs) * steps_per_epoch as u64;
+        // Three epochs as YOLO training has it, but on few pictures not most of the run.
+        let warm_up = (3 * steps_per_epoch as u64).min(steps / 10).max(1);
+        Course { steps, warm_up, lr: options.lr, weight_decay: options.weight_decay }
+    }
+
+    /// The settings of step `t`, from 0: the learning rate rises in a line, then falls along half a
+    /// cosine (Loshchilov & Hutter, "SGDR", arXiv 1608.03983).
+    pub fn at(&self, t: u64) -> Schedule {
+        let share = if t < self.warm_up {
+            (t + 1) as f64 / self.warm_up as f64
+        } else {
+            let progress = (t - self.warm_up) as f64 / (self.steps - self.warm_up).max(1) as f64;
+            let cosine = (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos()) / 2.0;
+            FINAL_SHARE + (1.0 - FINAL_SHARE) * cosine
+        };
+        Schedule {
+            lr: self.lr * share,
+            weight_decay: self.weight_decay,
+            clip_norm: CLIP_NORM,
+            // Young averages forget fast, so that the untrained start does not linger.
+            ema_decay: EMA_DECAY.min((1 + t) as f64 / (10 + t) as f64),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_learning_rate_rises_to_its_peak_and_falls_to_its_end() {
+        let options = TrainOptions { epochs: 50, lr: 0.1, ..TrainOptions::default() };
+        let course = Course::new(&options, 4);
+        let rates: Vec<f64> = (0..200).map(|t| course.at(t).lr).collect();
+        let peak = rates.iter().position(|&lr| lr == 0.1).unwrap();
+        assert_eq!(peak, 11, "three epochs of four steps");
+        assert!(rates[..=peak].is_sorted() && rates[peak + 1..].is_sorted_by(|a, b| a >= b));
+        assert!((rates[199] - 0.001).abs() < 1e-4);
+    }
+
+    #[test]
+    fn a_short_run_warms_up_for_a_tenth() {
+        let options = TrainOptions { epochs: 5, lr: 1.0, ..TrainOptions::default() };
+        let course = Course::new(&options, 4);
+        assert_eq!(course.warm_up, 2);
+    }
+}

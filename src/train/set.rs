@@ -1,0 +1,65 @@
+//! What a run learns from and is measured on, in the classes of the model that is trained.
+
+use crate::dataset::Example;
+
+/// Examples whose labels count in `classes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingSet {
+    /// Names of the classes that labels refer to.
+    pub classes: Vec<String>,
+    /// What to learn from.
+    pub train: Vec<Example>,
+    /// What to measure on.
+    pub holdout: Vec<Example>,
+}
+
+/// Labels whose classes the model does not have.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the model has no class {}; it has {}. Rename the classes in data.yaml to the model's, or take a base \
+     model that has them", unknown.join(", "), known.join(", ")
+)]
+pub struct UnknownClasses {
+    unknown: Vec<String>,
+    known: Vec<String>,
+}
+
+impl TrainingSet {
+    /// The same examples with labels that count in the model's classes, matched by name. A class that
+    /// no label uses need not be known to the model.
+    ///
+    /// # Errors
+    /// [`UnknownClasses`] when a label's class is not among the model's.
+    pub fn in_classes_of(mut self, model: &[String]) -> Result<Self, UnknownClasses> {
+        for examples in [&mut self.train, &mut self.holdout] {
+            renumber(examples, &self.classes, model)?;
+        }
+        Ok(TrainingSet { classes: model.to_vec(), ..self })
+    }
+}
+
+/// Makes labels that count in `from` count in `to`, matched by name.
+///
+/// # Errors
+/// [`UnknownClasses`] when a label's class is not among `to`.
+pub fn renumber(examples: &mut [Example], from: &[String], to: &[String]) -> Result<(), UnknownClasses> {
+    let numbers: Vec<Option<u32>> =
+        from.iter().map(|name| to.iter().position(|known| known == name).map(|i| i as u32)).collect();
+    let mut unknown: Vec<String> = Vec::new();
+    for label in examples.iter_mut().flat_map(|example| &mut example.labels) {
+        match numbers[label.class as usize] {
+            Some(number) => label.class = number,
+            None => unknown.push(format!("{:?}", from[label.class as usize])),
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    unknown.sort();
+    unknown.dedup();
+    let mut known: Vec<String> = to.iter().take(10).map(|name| format!("{name:?}")).collect();
+    if to.len() > 10 {
+        known.push(format!("… ({} classes)", to.len()));
+    }
+    Err(UnknownClasses { unknown, known })
+}
