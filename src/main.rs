@@ -1,5 +1,5 @@
 //! The `graftd` command: parses the command line and hands over to [`graftd::cli`].
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    graftd::cli::main()
 }

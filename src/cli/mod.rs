@@ -1,1 +1,60 @@
 //! The command line: one file per subcommand.
+//!
+//! Words for people go to stderr, results to stdout; with `--json` stdout holds one JSON object, or
+//! JSON lines for long work. Exit codes: 0 done, 1 failed, 2 bad usage, configuration or input,
+//! 3 nothing to do.
+
+mod detect;
+mod eval;
+mod failure;
+mod inspect;
+mod model_args;
+mod print;
+mod progress;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Fine-tunes the head of an ONNX-exported YOLO on the device itself.
+#[derive(Parser)]
+#[command(name = "graftd", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more about what goes on (on stderr); RUST_LOG says it in detail.
+    #[arg(long, short, global = true)]
+    verbose: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tell what an ONNX file is and what of it can be trained.
+    Inspect(inspect::Args),
+    /// Measure a model on a labelled data set.
+    Eval(eval::Args),
+    /// Find objects on pictures.
+    Detect(detect::Args),
+    /// Fine-tune a model's head on a data set, without a daemon.
+    Train(train::Args),
+}
+
+/// Parses the command line, does what it says, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = if cli.verbose { "graftd=debug,info" } else { "warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let result = match cli.command {
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Detect(args) => detect::run(&args),
+        Command::Train(args) => train::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

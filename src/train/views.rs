@@ -6,6 +6,9 @@
 //! ranges that YOLO training uses by default (scale ±50 %, shift ±10 %, hue ±1.5 %, saturation
 //! ±70 %, brightness ±40 %).
 
+use std::fmt;
+use std::str::FromStr;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -36,6 +39,29 @@ pub enum Turns {
     Mirror,
     /// Mirrored either way and turned by quarters: right for a camera that looks down.
     All,
+}
+
+impl fmt::Display for Turns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Turns::None => "none",
+            Turns::Mirror => "mirror",
+            Turns::All => "all",
+        })
+    }
+}
+
+impl FromStr for Turns {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Turns::None),
+            "mirror" => Ok(Turns::Mirror),
+            "all" => Ok(Turns::All),
+            other => Err(format!("there are no turns {other:?}; it is one of none, mirror, all")),
+        }
+    }
 }
 
 /// The numbers of one view.

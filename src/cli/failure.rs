@@ -1,0 +1,97 @@
+//! How a command ends when it does not end well: a line on stderr and an exit code.
+
+use std::process::ExitCode;
+
+use crate::dataset::DatasetError;
+use crate::detect::DetectError;
+use crate::runtime::RuntimeError;
+use crate::train::TrainError;
+
+/// Why a command did not do what it was asked for.
+pub(super) enum Failure {
+    /// The work failed: exit code 1.
+    Failed(anyhow::Error),
+    /// Usage, configuration or input is wrong: exit code 2.
+    Input(anyhow::Error),
+    /// There was nothing to do: exit code 3.
+    Nothing(String),
+    /// Whoever read the output has gone: no message, as is the custom.
+    Silent,
+}
+
+impl Failure {
+    /// Wrong input, in words.
+    pub fn input(message: impl std::fmt::Display) -> Self {
+        Failure::Input(anyhow::anyhow!("{message}"))
+    }
+
+    /// Failed work, in words.
+    pub fn failed(message: impl std::fmt::Display) -> Self {
+        Failure::Failed(anyhow::anyhow!("{message}"))
+    }
+
+    /// Prints the line and gives the code.
+    pub fn report(self) -> ExitCode {
+        let (message, code) = match self {
+            Failure::Failed(error) => (format!("{error:#}"), 1),
+            Failure::Input(error) => (format!("{error:#}"), 2),
+            Failure::Nothing(message) => (message, 3),
+            Failure::Silent => return ExitCode::SUCCESS,
+        };
+        // One line, whatever a library put into its text.
+        let line: Vec<&str> = message.split_whitespace().collect();
+        eprintln!("graftd: {}", line.join(" "));
+        ExitCode::from(code)
+    }
+}
+
+impl From<DatasetError> for Failure {
+    fn from(error: DatasetError) -> Self {
+        match &error {
+            DatasetError::Faults { faults } => {
+                // The first is the error line; the others are worth seeing too.
+                for fault in &faults[1..] {
+                    eprintln!("{fault}");
+                }
+                Failure::Input(error.into())
+            }
+            DatasetError::Write { .. } => Failure::Failed(error.into()),
+        }
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        match error {
+            RuntimeError::Refused { .. } => Failure::Failed(error.into()),
+            _ => Failure::Input(error.into()),
+        }
+    }
+}
+
+impl From<DetectError> for Failure {
+    fn from(error: DetectError) -> Self {
+        match error {
+            DetectError::Runtime(error) => error.into(),
+            other => Failure::Input(other.into()),
+        }
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Runtime(error) => error.into(),
+            TrainError::TooLittle(message) => Failure::Nothing(message),
+            TrainError::Base { .. }
+            | TrainError::Classes(_)
+            | TrainError::Option(_)
+            | TrainError::Picture(_)
+            | TrainError::Grad(_)
+            | TrainError::Onnx(_) => Failure::Input(error.into()),
+            TrainError::Cache(_) | TrainError::Diverged { .. } | TrainError::Cancelled => {
+                Failure::Failed(error.into())
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Progress of long work: a bar on a terminal, now and then a line elsewhere. Both on stderr.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::train::TrainEvent;
+
+/// Between two lines where there is no terminal.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// A bar over pictures; invisible where stderr is no terminal.
+pub(super) fn pictures(count: usize) -> ProgressBar {
+    bar(count as u64, "{bar:30} {pos}/{len} pictures, {eta} left")
+}
+
+fn bar(length: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Tells of a run.
+pub(super) struct RunProgress {
+    terminal: bool,
+    bar: Option<ProgressBar>,
+    last_line: Instant,
+    best: f64,
+}
+
+impl RunProgress {
+    /// Nothing told yet.
+    pub fn new() -> Self {
+        RunProgress {
+            terminal: std::io::stderr().is_terminal(),
+            bar: None,
+            last_line: Instant::now(),
+            best: 0.0,
+        }
+    }
+
+    /// Tells of one event.
+    pub fn tell(&mut self, event: &TrainEvent) {
+        match event {
+            TrainEvent::Started { scope, samples, holdout, epochs, parameters, runtime } => self.say(&format!(
+                "training {parameters} numbers (scope {scope}) on {samples} pictures, measured on {holdout}, \
+                 up to {epochs} epochs, with {runtime}"
+            )),
+            TrainEvent::Features { done, total } => self.features(*done, *total),
+            TrainEvent::Epoch { epoch, epochs, loss, map50, map50_95, seconds_left, .. } => {
+                let total = loss.box_ + loss.cls + loss.dfl;
+                self.epoch(*epoch, *epochs, total, *map50, *map50_95, *seconds_left);
+            }
+            TrainEvent::Trained { epochs, best_epoch, reason } => {
+                self.clear();
+                self.say(&format!("{epochs} epochs, {reason}; epoch {best_epoch} is kept"));
+            }
+        }
+    }
+
+    fn features(&mut self, done: usize, total: usize) {
+        if self.terminal {
+            let bar = self
+                .bar
+                .get_or_insert_with(|| bar(total as u64, "features {bar:30} {pos}/{len} views, {eta} left"));
+            bar.set_position(done as u64);
+        } else if done == total || self.last_line.elapsed() >= QUIET {
+            self.say(&format!("features of {done}/{total} views"));
+        }
+        if done == total {
+            self.clear();
+        }
+    }
+
+    fn epoch(&mut self, epoch: u32, epochs: u32, loss: f64, map50: f64, map50_95: f64, seconds_left: f64) {
+        self.best = self.best.max(map50_95);
+        let best = self.best;
+        let message = format!("loss {loss:.3}, mAP50 {map50:.3}, mAP50-95 {map50_95:.3} (best {best:.3})");
+        if self.terminal {
+            let bar =
+                self.bar.get_or_insert_with(|| bar(u64::from(epochs), "epoch {pos}/{len} {bar:30} {msg}"));
+            bar.set_message(message);
+            bar.set_position(u64::from(epoch));
+        } else if epoch == epochs || epoch == 1 || self.last_line.elapsed() >= QUIET {
+            self.say(&format!("epoch {epoch}/{epochs}: {message}, {seconds_left:.0} s left"));
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        eprintln!("{text}");
+        self.last_line = Instant::now();
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}

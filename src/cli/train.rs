@@ -1,0 +1,192 @@
+//! `graftd train`: one-shot fine-tuning, for scripts and comparisons.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::dataset::{DataSet, Split};
+use crate::train::{Outcome, Scope, TrainOptions, TrainingSet, Turns, fine_tune};
+
+use super::failure::Failure;
+use super::model_args::RuntimeArgs;
+use super::print;
+use super::progress::RunProgress;
+
+/// Arguments of `graftd train`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The model to start from, an ONNX export.
+    #[arg(long, value_name = "FILE")]
+    base: PathBuf,
+    /// The data set's data.yaml: learns from train, measures on val.
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Where the fine-tuned model goes.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// What is trained: last, cls or head.
+    #[arg(long, default_value_t = TrainOptions::default().scope)]
+    scope: Scope,
+    /// Passes over the pictures.
+    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().epochs)]
+    epochs: u32,
+    /// Side of the input, where the model leaves it free.
+    #[arg(long, value_name = "N")]
+    imgsz: Option<usize>,
+    /// Pictures per step.
+    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().batch)]
+    batch: usize,
+    /// The same seed gives the same model.
+    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().seed)]
+    seed: u64,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = TrainOptions::default().lr)]
+    lr: f64,
+    /// Variations of each picture; 1 takes the plain picture alone.
+    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().views)]
+    views: u32,
+    /// Which way up variations may be turned: none, mirror (left to right), or all, for cameras that
+    /// look straight down.
+    #[arg(long, default_value_t = TrainOptions::default().turns)]
+    turns: Turns,
+    /// Stop after this many epochs without getting better; 0 never does.
+    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().patience)]
+    patience: u32,
+    /// Stop in good order after this long.
+    #[arg(long, value_name = "N")]
+    max_minutes: Option<f64>,
+    /// Keep the features of pictures here, for the next run; without it they are thrown away.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Write the model even when it is not better than the base.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+    /// Print JSON lines: what goes on, and the outcome last.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let options = TrainOptions {
+        scope: args.scope,
+        epochs: args.epochs,
+        imgsz: args.imgsz,
+        batch: args.batch,
+        seed: args.seed,
+        lr: args.lr,
+        views: args.views,
+        turns: args.turns,
+        patience: args.patience,
+        max_minutes: args.max_minutes,
+        threads: args.runtime.threads,
+        ..TrainOptions::default()
+    };
+    let data = DataSet::open(&args.data)?;
+    let set = TrainingSet {
+        train: data.learnable(&args.data)?.to_vec(),
+        holdout: data.measurable(Split::Val, &args.data)?.to_vec(),
+        classes: data.classes,
+    };
+    check_out(&args.out)?;
+    let runtime = args.runtime.open()?;
+    let passing =
+        tempfile::tempdir().map_err(|error| Failure::failed(format!("temporary folder: {error}")))?;
+    let cache = args.cache.as_deref().unwrap_or(passing.path());
+    let cancel = interrupted()?;
+
+    let mut progress = RunProgress::new();
+    let mut broken = None;
+    let mut on_event = |event| {
+        progress.tell(&event);
+        if args.json && broken.is_none() {
+            broken = print::json(&event).err();
+        }
+    };
+    let outcome = fine_tune(&args.base, &set, &options, runtime.as_ref(), cache, &mut on_event, &cancel)?;
+    if let Some(failure) = broken {
+        return Err(failure);
+    }
+    let write = outcome.verdict.promoted || args.force;
+    if write {
+        replace(&args.out, &outcome.model)?;
+    }
+    if args.json {
+        print::json(&outcome)?;
+    } else {
+        for line in lines(&outcome) {
+            print::line(&line)?;
+        }
+    }
+    if outcome.verdict.promoted {
+        eprintln!("{} is written: a drop-in for {}", args.out.display(), args.base.display());
+        return Ok(());
+    }
+    let what = if write { "it is written all the same" } else { "nothing is written (--force writes it)" };
+    Err(Failure::Nothing(format!("not promoted: {}; {what}", outcome.verdict.reason)))
+}
+
+/// Before the work begins: can the outcome be written at its end?
+fn check_out(out: &Path) -> Result<(), Failure> {
+    let folder = folder_of(out);
+    if out.is_dir() {
+        return Err(Failure::input(format!("{}: is a folder; name a file for the model", out.display())));
+    }
+    tempfile::Builder::new().prefix(".graftd-").tempfile_in(folder).map(drop).map_err(|error| {
+        Failure::input(format!("{}: can't be written to ({error}); name another --out", folder.display()))
+    })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whole or not at all: the bytes are on the disk before the name is.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let folder = folder_of(path);
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".graftd-").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        file.as_file().set_permissions(mode)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        std::fs::File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
+}
+
+/// A flag that Ctrl-C and SIGTERM set; a second Ctrl-C ends the process at once.
+pub(super) fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone())
+            .and_then(|_| signal_hook::flag::register(signal, flag.clone()))
+            .map_err(|error| Failure::failed(format!("signals: {error}")))?;
+    }
+    Ok(flag)
+}
+
+/// The outcome as a table.
+pub(super) fn lines(outcome: &Outcome) -> Vec<String> {
+    let figure = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+    let row = |name: &str, before: Option<f64>, after: Option<f64>| {
+        format!("  {name:<10} {:>7} {:>7}", figure(before), figure(after))
+    };
+    let (before, after) = (&outcome.before, &outcome.after);
+    let memory = outcome.peak_rss_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB at most"));
+    vec![
+        format!("  {:<10} {:>7} {:>7}", "hold-out", "before", "after"),
+        row("mAP50", before.map50, after.map50),
+        row("mAP50-95", before.map50_95, after.map50_95),
+        row("precision", before.precision, after.precision),
+        row("recall", before.recall, after.recall),
+        format!(
+            "  {} epochs in {:.1} s ({:.1} CPU seconds{memory})",
+            outcome.epochs, outcome.seconds, outcome.cpu_seconds
+        ),
+    ]
+}
