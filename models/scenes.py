@@ -280,7 +280,7 @@ class Scene:
             return all((x - a) ** 2 + (y - b) ** 2 > (slack * (r + c)) ** 2 for a, b, c, _ in out)
 
         mood = rng.choice(("lone", "grove", "thicket", "forest", "mixed", "mixed", "empty"), p=(.13, .2, .13, .17, .16, .16, .05))
-        typical = np.exp(rng.uniform(np.log(9), np.log(30)))
+        typical = np.exp(rng.uniform(np.log(9), np.log(34)))
         styles = ["conifer", "dome"] if rng.random() < 0.6 else [rng.choice(("conifer", "dome"))]
         if mood == "empty":
             return out

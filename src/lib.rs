@@ -29,7 +29,7 @@ pub mod tensor;
 pub mod capture;
 pub mod cli;
 pub mod config;
-pub mod daemon;
+// pub mod daemon;
 pub mod dataset;
 pub mod detect;
 pub mod grad;

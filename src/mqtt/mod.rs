@@ -1,1 +1,24 @@
-//! Topics, commands, reports, and the pump that empties the outbox.
+//! Topics, commands, reports, and the link that empties the outbox.
+//!
+//! What must arrive (events, answers) goes through the store's outbox and is deleted when the broker
+//! has acknowledged it. What only the latest of matters (`status`, `state`, `model`, capabilities) is
+//! kept in memory as a *fact* and published, retained, at every connection and whenever it changes.
+
+mod arguments;
+#[cfg(feature = "demo-broker")]
+mod broker;
+mod command;
+mod facts;
+mod flight;
+mod link;
+mod report;
+mod topics;
+
+pub use arguments::{CaptureArguments, LabelArguments, LabelledBox, PromoteArguments, TrainArguments};
+#[cfg(feature = "demo-broker")]
+pub use broker::LocalBroker;
+pub use command::{Arguments, COMMANDS, MAX_PAYLOAD, Payload, capability, parse};
+pub use facts::Facts;
+pub use link::{Link, LinkEvent, LinkSettings};
+pub use report::{Answer, BoxReport, ModelReport, RunReport, SampleReport, StateReport};
+pub use topics::{Incoming, Topics};

@@ -1,1 +1,0 @@
-//! The TOML configuration file, typed and checked.

@@ -1,1 +1,0 @@
-//! The running service: wires the rooms together.

@@ -1,0 +1,154 @@
+//! What commands take.
+
+use serde::Deserialize;
+
+use crate::label::LabelBox;
+use crate::train::Scope;
+
+/// Arguments of `label`: the truth about one sample. Labels that it had are replaced.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelArguments {
+    /// The sample's id, as `event/sample` gave it.
+    pub sample: String,
+    /// Every object on the frame; an empty list says that there is none.
+    pub boxes: Vec<LabelledBox>,
+    /// Whether the sample is held out to measure on; when absent the configured share decides.
+    pub holdout: Option<bool>,
+}
+
+/// A box as people write it: class by name or number, centre and size in shares of the frame.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelledBox {
+    /// Name of the class, or its number.
+    pub class: ClassRef,
+    /// Centre, in widths of the frame, 0 to 1.
+    pub cx: f32,
+    /// Centre, in heights of the frame, 0 to 1.
+    pub cy: f32,
+    /// Width, in widths of the frame, above 0 to 1.
+    pub w: f32,
+    /// Height, in heights of the frame, above 0 to 1.
+    pub h: f32,
+}
+
+/// A class by name or number.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum ClassRef {
+    /// Index into the model's classes.
+    Number(u32),
+    /// Name of one of the model's classes.
+    Name(String),
+}
+
+impl LabelledBox {
+    /// The box with its class as an index into `classes`.
+    ///
+    /// # Errors
+    /// Which value is wrong and what it may be.
+    pub fn resolve(&self, classes: &[String]) -> Result<LabelBox, String> {
+        let class = match &self.class {
+            ClassRef::Number(number) if (*number as usize) < classes.len() => *number,
+            ClassRef::Number(number) => {
+                return Err(format!("class {number} does not exist; the model has 0 to {}", classes.len() - 1));
+            }
+            ClassRef::Name(name) => match classes.iter().position(|known| known == name) {
+                Some(index) => index as u32,
+                None => return Err(format!("class {name:?} does not exist; the model has {}", some(classes))),
+            },
+        };
+        // The same slack as label files have: writers round.
+        let slack = 1e-6;
+        let inside = |value: f32| (-slack..=1.0 + slack).contains(&value);
+        let edges = [self.cx - self.w / 2.0, self.cx + self.w / 2.0, self.cy - self.h / 2.0, self.cy + self.h / 2.0];
+        if ![self.cx, self.cy, self.w, self.h].into_iter().chain(edges).all(inside) {
+            return Err(format!(
+                "box cx={} cy={} w={} h={} leaves the frame; centre and size are shares of it, 0 to 1",
+                self.cx, self.cy, self.w, self.h
+            ));
+        }
+        if self.w <= 0.0 || self.h <= 0.0 {
+            return Err(format!("box w={} h={} is empty; both must be above 0", self.w, self.h));
+        }
+        Ok(LabelBox { class, cx: self.cx, cy: self.cy, w: self.w, h: self.h })
+    }
+}
+
+fn some(classes: &[String]) -> String {
+    let mut names: Vec<String> = classes.iter().take(10).map(|name| format!("{name:?}")).collect();
+    if classes.len() > 10 {
+        names.push(format!("… ({} classes)", classes.len()));
+    }
+    names.join(", ")
+}
+
+/// Arguments of `train`: what differs from the configuration in this run.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainArguments {
+    /// What is trained.
+    pub scope: Option<Scope>,
+    /// Passes over the samples.
+    pub epochs: Option<u32>,
+    /// Samples per step.
+    pub batch: Option<usize>,
+    /// Peak learning rate.
+    pub lr: Option<f64>,
+    /// Views per sample.
+    pub views: Option<u32>,
+    /// The same seed gives the same model.
+    pub seed: Option<u64>,
+    /// Epochs without getting better after which the run stops.
+    pub patience: Option<u32>,
+    /// Stop in good order after so long.
+    pub max_minutes: Option<f64>,
+}
+
+/// Arguments of `promote`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromoteArguments {
+    /// The slot to make current.
+    pub slot: u32,
+}
+
+/// Arguments of `capture`: none; the next frame is kept whatever is on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureArguments {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labelled(class: ClassRef, cx: f32, w: f32) -> LabelledBox {
+        LabelledBox { class, cx, cy: 0.5, w, h: 0.2 }
+    }
+
+    #[test]
+    fn a_class_is_found_by_name_or_number() {
+        let classes = ["tree".to_owned(), "post".to_owned()];
+        let by_name = labelled(ClassRef::Name("post".into()), 0.5, 0.1).resolve(&classes);
+        assert_eq!(by_name, labelled(ClassRef::Number(1), 0.5, 0.1).resolve(&classes));
+        assert_eq!(by_name.expect("a box").class, 1);
+    }
+
+    #[test]
+    fn a_wrong_box_is_refused_with_what_it_may_be() {
+        let classes = ["tree".to_owned()];
+        let tree = || ClassRef::Name("tree".into());
+        for (wrong, word) in [
+            (labelled(ClassRef::Name("cow".into()), 0.5, 0.1), "\"tree\""),
+            (labelled(ClassRef::Number(1), 0.5, 0.1), "0 to 0"),
+            (labelled(tree(), 0.99, 0.1), "leaves the frame"),
+            (labelled(tree(), f32::NAN, 0.1), "leaves the frame"),
+            (labelled(tree(), 0.5, 0.0), "above 0"),
+            (labelled(tree(), 0.5, -0.1), "leaves the frame"),
+        ] {
+            let error = wrong.resolve(&classes).expect_err("a wrong box");
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Retained topics of which only the latest payload matters.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The latest payload of each retained topic, and which of them the broker has not been given yet.
+#[derive(Debug, Default)]
+pub struct Facts {
+    inner: Mutex<BTreeMap<String, Fact>>,
+}
+
+#[derive(Debug)]
+struct Fact {
+    payload: Vec<u8>,
+    due: bool,
+}
+
+impl Facts {
+    /// Sets a topic's payload. Whether it differs from what was there.
+    pub fn set(&self, topic: String, payload: Vec<u8>) -> bool {
+        let mut facts = self.lock();
+        if facts.get(&topic).is_some_and(|fact| fact.payload == payload) {
+            return false;
+        }
+        facts.insert(topic, Fact { payload, due: true });
+        true
+    }
+
+    /// A new connection: the broker may have forgotten everything.
+    pub(super) fn all_due(&self) {
+        self.lock().values_mut().for_each(|fact| fact.due = true);
+    }
+
+    /// A topic that the broker has not been given yet.
+    pub(super) fn next_due(&self) -> Option<(String, Vec<u8>)> {
+        let facts = self.lock();
+        let (topic, fact) = facts.iter().find(|(_, fact)| fact.due)?;
+        Some((topic.clone(), fact.payload.clone()))
+    }
+
+    /// The broker has been given this payload; a newer one stays due.
+    pub(super) fn given(&self, topic: &str, payload: &[u8]) {
+        if let Some(fact) = self.lock().get_mut(topic).filter(|fact| fact.payload == payload) {
+            fact.due = false;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Fact>> {
+        // A map is whole whatever its holder was doing when it panicked.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_latest_is_due_and_once() {
+        let facts = Facts::default();
+        assert!(facts.set("a".into(), b"1".to_vec()));
+        assert!(facts.set("a".into(), b"2".to_vec()));
+        assert!(!facts.set("a".into(), b"2".to_vec()));
+        assert_eq!(facts.next_due(), Some(("a".into(), b"2".to_vec())));
+        facts.given("a", b"1");
+        assert!(facts.next_due().is_some());
+        facts.given("a", b"2");
+        assert_eq!(facts.next_due(), None);
+        facts.all_due();
+        assert!(facts.next_due().is_some());
+    }
+}

@@ -1,0 +1,173 @@
+//! What the daemon publishes, as JSON.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::train::TrainEvent;
+use crate::yolo::metrics::Evaluation;
+
+/// A command's answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum Answer {
+    /// Work on it goes on.
+    Executing,
+    /// It is done.
+    Successful {
+        /// What came of it.
+        result: Value,
+    },
+    /// It was not done, and nothing of it.
+    Failed {
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+impl Answer {
+    /// Not done.
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Answer::Failed { reason: reason.into() }
+    }
+}
+
+/// A box that the model found, in shares of the frame, so that `cmd/label` can send it back.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BoxReport {
+    /// Name of the class.
+    pub class: String,
+    /// Confidence, 0 to 1.
+    pub score: f32,
+    /// Centre, in widths of the frame.
+    pub cx: f32,
+    /// Centre, in heights of the frame.
+    pub cy: f32,
+    /// Width, in widths of the frame.
+    pub w: f32,
+    /// Height, in heights of the frame.
+    pub h: f32,
+}
+
+/// `event/sample`: a frame was kept.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SampleReport {
+    /// The sample's id.
+    pub sample: String,
+    /// When the frame was taken, seconds since 1970.
+    pub time: f64,
+    /// Where the frame came from; of a folder, the file's name.
+    pub source: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Why it was kept.
+    pub why: String,
+    /// What the model found.
+    pub boxes: Vec<BoxReport>,
+}
+
+/// `event/run/<run-id>`: what goes on in a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum RunReport {
+    /// Begun, features, an epoch, trained.
+    Progress {
+        /// The run's id.
+        run: String,
+        /// What happened.
+        #[serde(flatten)]
+        event: TrainEvent,
+    },
+    /// It came to an end.
+    End {
+        /// The run's id.
+        run: String,
+        /// `finished` (promoted), `refused` (by the gate) or `failed`.
+        event: &'static str,
+        /// Why.
+        reason: String,
+        /// What was measured, unless it failed.
+        #[serde(flatten)]
+        outcome: Option<RunOutcome>,
+    },
+}
+
+/// What a run measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunOutcome {
+    /// The model that was current, on the hold-out.
+    pub before: Evaluation,
+    /// The candidate, on the hold-out.
+    pub after: Evaluation,
+    /// Epochs gone through.
+    pub epochs: u32,
+    /// Wall time.
+    pub seconds: f64,
+    /// CPU time.
+    pub cpu_seconds: f64,
+    /// The most memory that the process has held, MB.
+    pub peak_rss_mb: Option<f64>,
+    /// The new slot, when promoted.
+    pub slot: Option<u32>,
+    /// Whether it was promoted.
+    pub promoted: bool,
+}
+
+/// `model`: the current model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelReport {
+    /// Its slot; 0 is the base.
+    pub slot: u32,
+    /// Of its file.
+    pub sha256: String,
+    /// Its classes.
+    pub classes: Vec<String>,
+    /// When it was made, seconds since 1970.
+    pub time: f64,
+    /// sha256 of the model that it was trained from; none for the base.
+    pub base: Option<String>,
+    /// The model before it, on the hold-out.
+    pub before: Option<Value>,
+    /// This model, on the hold-out.
+    pub after: Option<Value>,
+    /// What it was trained on, in words.
+    pub trained_on: Option<String>,
+}
+
+/// `state`: what goes on on the device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StateReport {
+    /// graftd's version.
+    pub version: &'static str,
+    /// Seconds since the daemon started.
+    pub uptime: u64,
+    /// The current slot.
+    pub slot: u32,
+    /// The model's classes.
+    pub classes: Vec<String>,
+    /// Kept frames.
+    pub samples: u64,
+    /// Of these, labelled to learn from.
+    pub labelled: u64,
+    /// Of these, labelled to measure on.
+    pub holdout: u64,
+    /// Frames seen since the start.
+    pub frames: u64,
+    /// Frames since the start that could not be looked at.
+    pub bad_frames: u64,
+    /// Whether the camera still gives frames.
+    pub camera: &'static str,
+    /// What detects: `ort` or `tract`.
+    pub runtime: &'static str,
+    /// The run that goes on.
+    pub run: Option<String>,
+    /// Messages that wait for the broker.
+    pub outbox: u64,
+    /// Messages that were set aside because no broker would take them.
+    pub set_aside: u64,
+    /// Free space where the state lies, MB.
+    pub disk_free_mb: Option<u64>,
+    /// Of the warmest zone, °C; none where the machine does not tell.
+    pub temperature: Option<f64>,
+}

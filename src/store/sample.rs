@@ -1,0 +1,108 @@
+//! A kept frame and what is known about it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::label::{LabelBox, Provenance};
+
+/// Names a sample; ids of later samples are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SampleId(pub(super) Uuid);
+
+impl SampleId {
+    pub(super) fn new() -> Self {
+        SampleId(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for SampleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The text is no sample's id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no sample id; one looks like 019aa0c4-7d1e-7c3a-9f00-3b6f0e4d2a11")]
+pub struct UnknownSampleId(String);
+
+impl FromStr for SampleId {
+    type Err = UnknownSampleId;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSampleId> {
+        Uuid::try_parse(text)
+            .map(SampleId)
+            .map_err(|_| UnknownSampleId(text.chars().take(60).collect()))
+    }
+}
+
+/// A box that a model found on a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FoundBox {
+    /// Class and place.
+    pub label: LabelBox,
+    /// Confidence, 0 to 1.
+    pub score: f32,
+}
+
+/// The truth about a frame, and who says so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Labels {
+    /// Every object on it; classes count in the store's class list.
+    pub boxes: Vec<LabelBox>,
+    /// Who says so.
+    pub provenance: Provenance,
+    /// Whether the sample is measured on rather than learnt from.
+    pub holdout: bool,
+    /// When it was said, milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// What is known of a frame when it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewSample {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// When the frame was taken.
+    pub taken: SystemTime,
+    /// Where it came from; of a folder, the file's name.
+    pub source: String,
+    /// Why it was kept.
+    pub why: String,
+    /// What the model found on it.
+    pub found: Vec<FoundBox>,
+}
+
+/// A kept frame and its record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Its name.
+    pub id: SampleId,
+    /// Name of its frame's file.
+    pub frame: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// When the frame was taken, milliseconds since 1970.
+    pub taken_ms: u64,
+    /// Where it came from.
+    pub source: String,
+    /// Why it was kept.
+    pub why: String,
+    /// What the model found on it.
+    pub found: Vec<FoundBox>,
+    /// The truth, once somebody has told it.
+    pub labels: Option<Labels>,
+}
+
+/// Milliseconds since 1970.
+pub(super) fn milliseconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
