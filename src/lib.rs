@@ -7,6 +7,7 @@
 //! The rooms, in reading order; each may call those below it, never those above:
 //!
 //! - [`cli`]: one file per subcommand: arguments in, library call, words out.
+//! - [`demo`]: the whole loop on bundled pictures.
 //! - [`daemon`]: the running service; wires the rooms together.
 //! - [`mqtt`]: topics, commands, reports, and the pump that empties the outbox.
 //! - [`train`]: features cached once, the training loop, the promotion gate.
@@ -29,8 +30,9 @@ pub mod tensor;
 pub mod capture;
 pub mod cli;
 pub mod config;
-// pub mod daemon;
+pub mod daemon;
 pub mod dataset;
+pub mod demo;
 pub mod detect;
 pub mod grad;
 pub mod mqtt;

@@ -37,7 +37,13 @@ pub struct SelectOptions {
 
 impl Default for SelectOptions {
     fn default() -> Self {
-        SelectOptions { unsure_from: 0.25, unsure_to: 0.6, random_share: 0.02, least_difference: 6.0, per_hour: 60 }
+        SelectOptions {
+            unsure_from: 0.25,
+            unsure_to: 0.6,
+            random_share: 0.02,
+            least_difference: 6.0,
+            per_hour: 60,
+        }
     }
 }
 
@@ -88,7 +94,13 @@ impl Selector {
     }
 
     /// Whether to keep a frame, given what the model found on it, and why. `asked`: somebody wants it.
-    pub fn decide(&mut self, picture: &Picture, found: &[Detection], asked: bool, now: Instant) -> Option<Why> {
+    pub fn decide(
+        &mut self,
+        picture: &Picture,
+        found: &[Detection],
+        asked: bool,
+        now: Instant,
+    ) -> Option<Why> {
         let thumbnail = thumbnail(picture);
         let why = if asked { Why::Asked } else { self.reason(&thumbnail, found, now)? };
         self.recent.push_back(thumbnail);

@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
+use crate::config::ConfigError;
+use crate::daemon::DaemonError;
 use crate::dataset::DatasetError;
+use crate::demo::DemoError;
 use crate::detect::DetectError;
 use crate::runtime::RuntimeError;
+use crate::store::StoreError;
 use crate::train::TrainError;
 
 /// Why a command did not do what it was asked for.
@@ -92,6 +96,49 @@ impl From<TrainError> for Failure {
             TrainError::Cache(_) | TrainError::Diverged { .. } | TrainError::Cancelled => {
                 Failure::Failed(error.into())
             }
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure::Input(error.into())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NothingBefore(_) | StoreError::NoModel => Failure::Nothing(error.to_string()),
+            other if other.is_input() => Failure::Input(other.into()),
+            other => Failure::Failed(other.into()),
+        }
+    }
+}
+
+impl From<DaemonError> for Failure {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Store(error) => error.into(),
+            DaemonError::Detect(error) => error.into(),
+            DaemonError::Runtime(error) => error.into(),
+            DaemonError::Thread(_) => Failure::Failed(error.into()),
+            DaemonError::Capture(_)
+            | DaemonError::Base { .. }
+            | DaemonError::Password { .. }
+            | DaemonError::Refused { .. } => Failure::Input(error.into()),
+        }
+    }
+}
+
+impl From<DemoError> for Failure {
+    fn from(error: DemoError) -> Self {
+        match error {
+            DemoError::Dataset(error) => error.into(),
+            DemoError::Daemon(error) => error.into(),
+            DemoError::Draw(error) => error.into(),
+            DemoError::Io { .. } | DemoError::Broker { .. } => Failure::Input(error.into()),
+            other => Failure::Failed(other.into()),
         }
     }
 }

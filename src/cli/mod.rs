@@ -4,13 +4,16 @@
 //! JSON lines for long work. Exit codes: 0 done, 1 failed, 2 bad usage, configuration or input,
 //! 3 nothing to do.
 
+mod demo;
 mod detect;
 mod eval;
 mod failure;
 mod inspect;
 mod model_args;
+mod models;
 mod print;
 mod progress;
+mod run;
 mod train;
 
 use std::process::ExitCode;
@@ -31,6 +34,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Watch the whole loop on bundled pictures: detect, label, train, promote.
+    Demo(demo::Args),
+    /// Run the daemon.
+    Run(run::DeviceArgs),
+    /// Show, promote and roll back models.
+    Models(models::Args),
     /// Tell what an ONNX file is and what of it can be trained.
     Inspect(inspect::Args),
     /// Measure a model on a labelled data set.
@@ -44,10 +53,19 @@ enum Command {
 /// Parses the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let level = if cli.verbose { "graftd=debug,info" } else { "warn" };
+    let level = match (&cli.command, cli.verbose) {
+        (_, true) => "graftd=debug,info",
+        // An operator reads the daemon's log; everybody else reads the answer.
+        (Command::Run(_), false) => "graftd=info,warn",
+        // rumqttd calls every client that leaves an error.
+        _ => "graftd=warn,rumqttd=off,error",
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
     let result = match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Models(args) => models::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Detect(args) => detect::run(&args),

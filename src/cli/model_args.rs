@@ -21,9 +21,14 @@ pub(super) struct RuntimeArgs {
 }
 
 impl RuntimeArgs {
+    /// Which runtime.
+    pub fn choice(&self) -> RuntimeChoice {
+        RuntimeChoice { kind: self.runtime, library: self.ort_lib.clone() }
+    }
+
     /// Opens the runtime.
     pub fn open(&self) -> Result<Box<dyn Runtime>, Failure> {
-        Ok(runtime::open(&RuntimeChoice { kind: self.runtime, library: self.ort_lib.clone() })?)
+        Ok(runtime::open(&self.choice())?)
     }
 
     /// How sessions are built.

@@ -61,6 +61,21 @@ impl RunProgress {
         }
     }
 
+    /// Tells of samples being labelled.
+    pub fn labels(&mut self, done: usize, total: usize) {
+        if self.terminal {
+            let bar = self
+                .bar
+                .get_or_insert_with(|| bar(total as u64, "frames kept and labelled {bar:30} {pos}/{len}"));
+            bar.set_position(done as u64);
+        } else if done == total || self.last_line.elapsed() >= QUIET {
+            self.say(&format!("{done}/{total} frames kept and labelled"));
+        }
+        if done == total {
+            self.clear();
+        }
+    }
+
     fn features(&mut self, done: usize, total: usize) {
         if self.terminal {
             let bar = self

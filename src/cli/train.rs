@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::dataset::{DataSet, Split};
 use crate::train::{Outcome, Scope, TrainOptions, TrainingSet, Turns, fine_tune};
+use crate::yolo::metrics::Evaluation;
 
 use super::failure::Failure;
 use super::model_args::RuntimeArgs;
@@ -171,22 +172,27 @@ pub(super) fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 /// The outcome as a table.
-pub(super) fn lines(outcome: &Outcome) -> Vec<String> {
+fn lines(outcome: &Outcome) -> Vec<String> {
+    let memory = outcome.peak_rss_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB at most"));
+    let mut lines = table(&outcome.before, &outcome.after);
+    lines.push(format!(
+        "  {} epochs in {:.1} s ({:.1} CPU seconds{memory})",
+        outcome.epochs, outcome.seconds, outcome.cpu_seconds
+    ));
+    lines
+}
+
+/// Before and after on the hold-out.
+pub(super) fn table(before: &Evaluation, after: &Evaluation) -> Vec<String> {
     let figure = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
     let row = |name: &str, before: Option<f64>, after: Option<f64>| {
         format!("  {name:<10} {:>7} {:>7}", figure(before), figure(after))
     };
-    let (before, after) = (&outcome.before, &outcome.after);
-    let memory = outcome.peak_rss_mb.map_or(String::new(), |mb| format!(", {mb:.0} MB at most"));
     vec![
         format!("  {:<10} {:>7} {:>7}", "hold-out", "before", "after"),
         row("mAP50", before.map50, after.map50),
         row("mAP50-95", before.map50_95, after.map50_95),
         row("precision", before.precision, after.precision),
         row("recall", before.recall, after.recall),
-        format!(
-            "  {} epochs in {:.1} s ({:.1} CPU seconds{memory})",
-            outcome.epochs, outcome.seconds, outcome.cpu_seconds
-        ),
     ]
 }

@@ -64,7 +64,9 @@ impl FromStr for Broker {
             return Err(fail("the host is missing or no host"));
         }
         let port = match port {
-            Some(port) => port.parse().ok().filter(|&port| port > 0).ok_or_else(|| fail("the port is no port"))?,
+            Some(port) => {
+                port.parse().ok().filter(|&port| port > 0).ok_or_else(|| fail("the port is no port"))?
+            }
             None => 1883,
         };
         Ok(Broker { host: host.to_owned(), port, user })
@@ -112,7 +114,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_with_a_reason() {
-        for text in ["box:1883", "http://box", "mqtt://", "mqtt://:1", "mqtt://a:b@c", "mqtt://a:0", "mqtt://[::1"] {
+        for text in
+            ["box:1883", "http://box", "mqtt://", "mqtt://:1", "mqtt://a:b@c", "mqtt://a:0", "mqtt://[::1"]
+        {
             let error = text.parse::<Broker>().expect_err(text).to_string();
             assert!(error.contains("write mqtt://"), "{error}");
         }

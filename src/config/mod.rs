@@ -222,16 +222,18 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], with file, line or key, and what to do.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let mut config: Config = toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.to_owned(),
             line: error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count()),
             message: error.message().to_owned(),
         })?;
-        config
-            .check()
-            .map_err(|(key, message)| ConfigError::Value { path: path.to_owned(), key, message })?;
+        config.check().map_err(|(key, message)| ConfigError::Value {
+            path: path.to_owned(),
+            key,
+            message,
+        })?;
         if let Some(folder) = path.parent() {
             config.paths_from(folder);
         }
@@ -256,7 +258,10 @@ impl Config {
             }
         }
         if !(self.camera.fps > 0.0 && self.camera.fps <= 1000.0) {
-            return Err(("camera.fps", format!("{} is no frame rate; above 0, at most 1000", self.camera.fps)));
+            return Err((
+                "camera.fps",
+                format!("{} is no frame rate; above 0, at most 1000", self.camera.fps),
+            ));
         }
         let shares = [
             ("detect.confidence", f64::from(self.detect.confidence)),

@@ -52,17 +52,23 @@ impl LabelledBox {
         let class = match &self.class {
             ClassRef::Number(number) if (*number as usize) < classes.len() => *number,
             ClassRef::Number(number) => {
-                return Err(format!("class {number} does not exist; the model has 0 to {}", classes.len() - 1));
+                return Err(format!(
+                    "class {number} does not exist; the model has 0 to {}",
+                    classes.len() - 1
+                ));
             }
             ClassRef::Name(name) => match classes.iter().position(|known| known == name) {
                 Some(index) => index as u32,
-                None => return Err(format!("class {name:?} does not exist; the model has {}", some(classes))),
+                None => {
+                    return Err(format!("class {name:?} does not exist; the model has {}", some(classes)));
+                }
             },
         };
         // The same slack as label files have: writers round.
         let slack = 1e-6;
         let inside = |value: f32| (-slack..=1.0 + slack).contains(&value);
-        let edges = [self.cx - self.w / 2.0, self.cx + self.w / 2.0, self.cy - self.h / 2.0, self.cy + self.h / 2.0];
+        let edges =
+            [self.cx - self.w / 2.0, self.cx + self.w / 2.0, self.cy - self.h / 2.0, self.cy + self.h / 2.0];
         if ![self.cx, self.cy, self.w, self.h].into_iter().chain(edges).all(inside) {
             return Err(format!(
                 "box cx={} cy={} w={} h={} leaves the frame; centre and size are shares of it, 0 to 1",

@@ -92,8 +92,9 @@ fn object(payload: &[u8]) -> Result<Map<String, Value>, String> {
 
 fn arguments(command: &str, object: Map<String, Value>) -> Result<Arguments, String> {
     fn read<T: DeserializeOwned>(command: &str, object: Map<String, Value>) -> Result<T, String> {
-        serde_json::from_value(Value::Object(object))
-            .map_err(|error| format!("{command}: {error}; the capability on cmd/{command} says what it takes"))
+        serde_json::from_value(Value::Object(object)).map_err(|error| {
+            format!("{command}: {error}; the capability on cmd/{command} says what it takes")
+        })
     }
     Ok(match command {
         "label" => Arguments::Label(read(command, object)?),
@@ -152,7 +153,9 @@ pub fn capability(command: &str) -> Value {
             json!([]),
         ),
         "cancel" => ("stop the run that goes on; nothing is changed", json!({}), json!([])),
-        "promote" => ("make a slot current", json!({"slot": {"type": "integer", "minimum": 0}}), json!(["slot"])),
+        "promote" => {
+            ("make a slot current", json!({"slot": {"type": "integer", "minimum": 0}}), json!(["slot"]))
+        }
         "rollback" => ("go back to the slot that was current before", json!({}), json!([])),
         _ => ("tell the state", json!({}), json!([])),
     };
@@ -213,7 +216,8 @@ mod tests {
     fn every_command_is_announced_and_known() {
         for command in COMMANDS {
             assert_eq!(capability(command)["title"], command);
-            let known = !matches!(parse(command, None, b"{}"), Payload::Bad(reason) if reason.contains("no command"));
+            let known =
+                !matches!(parse(command, None, b"{}"), Payload::Bad(reason) if reason.contains("no command"));
             assert!(known, "{command}");
         }
     }

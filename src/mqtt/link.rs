@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rumqttc::{
-    Client, ConnectReturnCode, Connection, ConnectionError, Event, LastWill, MqttOptions, Outgoing, Packet, QoS,
-    SubscribeFilter,
+    Client, ConnectReturnCode, Connection, ConnectionError, Event, LastWill, MqttOptions, Outgoing, Packet,
+    QoS, SubscribeFilter,
 };
 
 use crate::config::Broker;
@@ -55,7 +55,8 @@ pub enum LinkEvent {
     Connected,
     /// The broker knows us and does not want us: what it said and what to do.
     Refused(String),
-    /// A message on a topic of ours. The broker gets its acknowledgement when the callback returns.
+    /// A message on a topic of ours. The broker gets its acknowledgement when the callback says that it
+    /// has been taken; otherwise it brings the message again at the next connection.
     Message {
         /// Its topic.
         topic: String,
@@ -89,12 +90,16 @@ struct State {
 }
 
 impl Link {
-    /// Starts to connect. `on_event` is called from the link's thread.
+    /// Starts to connect. `on_event` is called from the link's thread; it says whether what it was told
+    /// has been taken.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
     pub fn start(
         settings: LinkSettings,
         store: Arc<Store>,
         facts: Arc<Facts>,
-        on_event: impl FnMut(LinkEvent) + Send + 'static,
+        on_event: impl FnMut(LinkEvent) -> bool + Send + 'static,
     ) -> std::io::Result<Link> {
         facts.set(settings.topics.status(), b"online".to_vec());
         let (state, changed) = (Mutex::default(), Condvar::new());
@@ -156,7 +161,7 @@ impl Shared {
         self.changed.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn keep_connected(&self, mut on_event: impl FnMut(LinkEvent)) {
+    fn keep_connected(&self, mut on_event: impl FnMut(LinkEvent) -> bool) {
         let mut random = ChaCha8Rng::seed_from_u64(u64::from(std::process::id()));
         let mut pause = FIRST_WAIT;
         let mut told = String::new();
@@ -198,7 +203,7 @@ impl Shared {
         &self,
         client: &Client,
         connection: &mut Connection,
-        on_event: &mut impl FnMut(LinkEvent),
+        on_event: &mut impl FnMut(LinkEvent) -> bool,
     ) -> (bool, ConnectionError) {
         let mut connected = false;
         loop {
@@ -218,8 +223,8 @@ impl Shared {
                 }
                 Ok(Ok(Event::Incoming(Packet::Publish(publish)))) => {
                     let (topic, payload) = (publish.topic.clone(), publish.payload.to_vec());
-                    on_event(LinkEvent::Message { topic, payload });
-                    if client.try_ack(&publish).is_err() {
+                    let taken = on_event(LinkEvent::Message { topic, payload });
+                    if taken && client.try_ack(&publish).is_err() {
                         return (connected, ConnectionError::RequestsDone);
                     }
                 }

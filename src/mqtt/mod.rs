@@ -14,11 +14,13 @@ mod link;
 mod report;
 mod topics;
 
-pub use arguments::{CaptureArguments, LabelArguments, LabelledBox, PromoteArguments, TrainArguments};
+pub use arguments::{
+    CaptureArguments, ClassRef, LabelArguments, LabelledBox, PromoteArguments, TrainArguments,
+};
 #[cfg(feature = "demo-broker")]
 pub use broker::LocalBroker;
 pub use command::{Arguments, COMMANDS, MAX_PAYLOAD, Payload, capability, parse};
 pub use facts::Facts;
 pub use link::{Link, LinkEvent, LinkSettings};
-pub use report::{Answer, BoxReport, ModelReport, RunReport, SampleReport, StateReport};
+pub use report::{Answer, BoxReport, ModelReport, RunOutcome, RunReport, SampleReport, StateReport};
 pub use topics::{Incoming, Topics};

@@ -1,6 +1,6 @@
 //! What the daemon publishes, as JSON.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::train::TrainEvent;
@@ -94,7 +94,7 @@ pub enum RunReport {
 }
 
 /// What a run measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunOutcome {
     /// The model that was current, on the hold-out.
     pub before: Evaluation,

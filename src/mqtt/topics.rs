@@ -109,7 +109,9 @@ mod tests {
     #[test]
     fn other_topics_are_none_of_ours() {
         let topics = Topics::new("graftd/box");
-        for topic in ["graftd/box-7/cmd/label/1", "graftd/box/cmd/label", "graftd/box/cmd/a/b/c", "x", "graftd/box"] {
+        for topic in
+            ["graftd/box-7/cmd/label/1", "graftd/box/cmd/label", "graftd/box/cmd/a/b/c", "x", "graftd/box"]
+        {
             assert_eq!(topics.read(topic), None, "{topic}");
         }
     }

@@ -39,7 +39,8 @@ impl Commands {
     /// When the record is damaged.
     pub fn get(&self, command: &str, id: &str) -> Result<Option<Remembered>, StoreError> {
         let Some(bytes) = self.tree.get(key(command, id))? else { return Ok(None) };
-        let (_, remembered): (u64, Remembered) = envelope::open(|| format!("of command {command}/{id}"), &bytes)?;
+        let (_, remembered): (u64, Remembered) =
+            envelope::open(|| format!("of command {command}/{id}"), &bytes)?;
         Ok(Some(remembered))
     }
 

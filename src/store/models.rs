@@ -85,7 +85,8 @@ impl Models {
             Err(error) => return Err(StoreError::io(path)(error)),
         };
         let number = target.parent().and_then(|folder| folder.to_str()?.parse().ok());
-        let slot = number.ok_or_else(|| StoreError::Damaged(format!("{} -> {}", path.display(), target.display())))?;
+        let slot = number
+            .ok_or_else(|| StoreError::Damaged(format!("{} -> {}", path.display(), target.display())))?;
         self.read(slot).map(Some)
     }
 
@@ -112,7 +113,10 @@ impl Models {
             replaced,
             record,
         };
-        let staging = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.dir).map_err(StoreError::io(&self.dir))?;
+        let staging = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempdir_in(&self.dir)
+            .map_err(StoreError::io(&self.dir))?;
         durable::write(&staging.path().join("model.onnx"), model)?;
         write_record(staging.path(), &slot)?;
         let folder = self.folder(number);
@@ -150,7 +154,10 @@ impl Models {
     }
 
     fn switch(&self, slot: u32) -> Result<(), StoreError> {
-        let staging = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.dir).map_err(StoreError::io(&self.dir))?;
+        let staging = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempdir_in(&self.dir)
+            .map_err(StoreError::io(&self.dir))?;
         let link = staging.path().join("link");
         symlink(Path::new(&name(slot)).join("model.onnx"), &link).map_err(StoreError::io(&link))?;
         let current = self.current_path();
@@ -247,7 +254,8 @@ mod tests {
         // Cut while staging; cut between the slot's rename and the switch.
         fs::create_dir(dir.path().join(".new-half")).expect("a folder");
         fs::write(dir.path().join(".new-half/model.onnx"), b"ha").expect("a file");
-        let slot = Slot { slot: 1, replaced: Some(0), ..models.current().expect("readable").expect("a slot") };
+        let slot =
+            Slot { slot: 1, replaced: Some(0), ..models.current().expect("readable").expect("a slot") };
         fs::create_dir(dir.path().join("0001")).expect("a folder");
         fs::write(dir.path().join("0001/model.onnx"), b"whole").expect("a file");
         write_record(&dir.path().join("0001"), &slot).expect("a record");

@@ -129,7 +129,9 @@ impl Outbox {
         for entry in self.waiting.iter() {
             let (key, bytes) = entry?;
             let id = number(&key)?;
-            if envelope::open::<Message>(|| format!("of message {id}"), &bytes).is_ok_and(|message| !message.droppable) {
+            if envelope::open::<Message>(|| format!("of message {id}"), &bytes)
+                .is_ok_and(|message| !message.droppable)
+            {
                 continue;
             }
             tracing::warn!("the outbox holds {CAPACITY} messages; the oldest event is dropped");

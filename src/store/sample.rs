@@ -34,9 +34,7 @@ impl FromStr for SampleId {
     type Err = UnknownSampleId;
 
     fn from_str(text: &str) -> Result<Self, UnknownSampleId> {
-        Uuid::try_parse(text)
-            .map(SampleId)
-            .map_err(|_| UnknownSampleId(text.chars().take(60).collect()))
+        Uuid::try_parse(text).map(SampleId).map_err(|_| UnknownSampleId(text.chars().take(60).collect()))
     }
 }
 

@@ -209,7 +209,8 @@ impl Samples {
             let keys = self.by_state.scan_prefix([state as u8]).keys();
             keys.map(|key| {
                 let key = key?;
-                let id = uuid::Uuid::from_slice(&key[1..]).map_err(|_| StoreError::Damaged("of an index".into()))?;
+                let id = uuid::Uuid::from_slice(&key[1..])
+                    .map_err(|_| StoreError::Damaged("of an index".into()))?;
                 let sample = self.get(SampleId(id))?;
                 let picture = self.frame_path(&sample);
                 Ok(Example { picture, labels: sample.labels.map(|labels| labels.boxes).unwrap_or_default() })

@@ -1,12 +1,12 @@
 //! What a run tells while it goes on. The daemon turns these into reports, the command line into a
 //! progress bar.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::options::Scope;
 
 /// One thing that happened in a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TrainEvent {
     /// The data and the model have been read; work begins.
@@ -62,7 +62,7 @@ pub enum TrainEvent {
 }
 
 /// The parts of the loss, each times its gain, per picture.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EpochLoss {
     /// CIoU part.
     #[serde(rename = "box")]

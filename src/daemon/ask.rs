@@ -1,0 +1,131 @@
+//! Commands: taken on once, answered once, also across restarts.
+
+use serde_json::{Value, json};
+
+use crate::label::Provenance;
+use crate::mqtt::{Answer, Arguments, Incoming, LabelArguments, Payload, parse};
+use crate::store::{Message, Remembered, SampleId, StoreError};
+
+use super::core::Core;
+
+/// Whom an answer goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// A command with a life cycle.
+    Command {
+        /// Its name.
+        command: String,
+        /// The id that the operator chose.
+        id: String,
+    },
+    /// The short form.
+    Request {
+        /// Its name.
+        command: String,
+    },
+}
+
+impl Core {
+    /// A message came in on one of our topics.
+    pub(super) fn take(&mut self, topic: &str, payload: &[u8]) -> Result<(), StoreError> {
+        let topics = self.topics.clone();
+        let (ask, parsed) = match topics.read(topic) {
+            None => return Ok(()),
+            Some(Incoming::Command { command, id }) => {
+                let ask = Ask::Command { command: command.into(), id: id.into() };
+                (ask, parse(command, Some(id), payload))
+            }
+            Some(Incoming::Request { command }) => {
+                (Ask::Request { command: command.into() }, parse(command, None, payload))
+            }
+        };
+        let arguments = match parsed {
+            Payload::Echo => return Ok(()),
+            Payload::Bad(reason) => return self.say(&ask, &Answer::failed(reason)),
+            Payload::Init(arguments) => arguments,
+        };
+        if let Ask::Command { command, id } = &ask {
+            match self.store.commands().get(command, id)? {
+                Some(Remembered::Settled(answer)) => return self.send(&ask, answer),
+                Some(Remembered::Executing) => return self.say(&ask, &Answer::Executing),
+                None => self.store.commands().set(command, id, Remembered::Executing)?,
+            }
+            self.say(&ask, &Answer::Executing)?;
+        }
+        match self.carry_out(arguments, &ask) {
+            Some(Ok(result)) => self.settle(&ask, &Answer::Successful { result }),
+            Some(Err(reason)) => self.settle(&ask, &Answer::failed(reason)),
+            // It goes on; whoever ends it settles it.
+            None => Ok(()),
+        }
+    }
+
+    /// Does what a command says: its result, why not, or none while it goes on.
+    fn carry_out(&mut self, arguments: Arguments, ask: &Ask) -> Option<Result<Value, String>> {
+        Some(match arguments {
+            Arguments::State => Ok(self.state_value()),
+            Arguments::Label(arguments) => self.label(&arguments),
+            Arguments::Capture(_) if self.camera.is_none() => {
+                Err("there is no camera that gives frames; set camera.folder".into())
+            }
+            Arguments::Capture(_) => {
+                self.asked_frames.push(ask.clone());
+                return None;
+            }
+            Arguments::Train(arguments) => match self.start_run(&arguments, ask) {
+                Ok(()) => return None,
+                Err(reason) => Err(reason),
+            },
+            Arguments::Cancel => self.cancel_run(),
+            Arguments::Promote(arguments) => self.promote_slot(arguments.slot),
+            Arguments::Rollback => self.roll_back(),
+        })
+    }
+
+    fn label(&mut self, arguments: &LabelArguments) -> Result<Value, String> {
+        let id: SampleId = arguments.sample.parse().map_err(|error| format!("{error}"))?;
+        let resolve = |(index, labelled): (usize, &crate::mqtt::LabelledBox)| {
+            labelled.resolve(&self.classes).map_err(|reason| format!("boxes[{index}]: {reason}"))
+        };
+        let boxes = arguments.boxes.iter().enumerate().map(resolve).collect::<Result<Vec<_>, String>>()?;
+        let share = self.config.train.holdout_share;
+        let sample = self
+            .store
+            .samples()
+            .label(id, boxes, Provenance::Human, arguments.holdout, share)
+            .map_err(|error| error.to_string())?;
+        self.state_changed();
+        let labels = sample.labels.as_ref().expect("it has just been labelled");
+        Ok(json!({"sample": id.to_string(), "boxes": labels.boxes.len(), "holdout": labels.holdout}))
+    }
+
+    /// Answers for good: remembered first, so that a power cut in between repeats the answer.
+    pub(super) fn settle(&mut self, ask: &Ask, answer: &Answer) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(answer).expect("answers can be written");
+        if let Ask::Command { command, id } = ask {
+            self.store.commands().set(command, id, Remembered::Settled(bytes.clone()))?;
+        }
+        self.send(ask, bytes)
+    }
+
+    fn say(&mut self, ask: &Ask, answer: &Answer) -> Result<(), StoreError> {
+        self.send(ask, serde_json::to_vec(answer).expect("answers can be written"))
+    }
+
+    fn send(&mut self, ask: &Ask, payload: Vec<u8>) -> Result<(), StoreError> {
+        let topic = match ask {
+            Ask::Command { command, id } => self.topics.command(command, id),
+            Ask::Request { command } => self.topics.reply(command),
+        };
+        self.push(&Message { topic, payload, droppable: false })
+    }
+
+    /// Commands that an earlier life of this daemon took on and did not bring to an end.
+    pub(super) fn settle_interrupted(&mut self) -> Result<(), StoreError> {
+        for (command, id) in self.store.commands().unsettled()? {
+            let answer = Answer::failed("interrupted by a restart of graftd; send it again under a new id");
+            self.settle(&Ask::Command { command, id }, &answer)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,343 @@
+//! The loop: takes one event after the other and decides.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::capture::Frame;
+use crate::config::Config;
+use crate::detect::Detector;
+use crate::label::LabelBox;
+use crate::mqtt::{
+    Answer, BoxReport, COMMANDS, Facts, Link, LinkEvent, SampleReport, StateReport, Topics, capability,
+};
+use crate::picture::Picture;
+use crate::runtime::{self, Runtime};
+use crate::select::{Selector, Why};
+use crate::store::{FoundBox, Message, NewSample, Sample, Slot, Store, StoreError};
+use crate::yolo::detection::Detection;
+
+use super::ask::Ask;
+use super::event::Event;
+use super::runs::Run;
+use super::{DaemonError, health, models};
+
+/// The state is published at least so often, and after a change at most each second.
+const STATE_EVERY: Duration = Duration::from_secs(30);
+const STATE_AFTER_CHANGE: Duration = Duration::from_secs(1);
+/// From the wish to stop to the end.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
+
+/// What the loop owns.
+pub(super) struct Core {
+    pub config: Config,
+    pub store: Arc<Store>,
+    pub topics: Topics,
+    pub events: SyncSender<Event>,
+    pub runtime: Box<dyn Runtime>,
+    pub detector: Detector,
+    pub slot: Slot,
+    /// What labels count in.
+    pub classes: Vec<String>,
+    /// Lets the next frame through; none when the camera has ended.
+    pub camera: Option<SyncSender<()>>,
+    /// Who waits for the next frame to be kept.
+    pub asked_frames: Vec<Ask>,
+    pub run: Option<Run>,
+    facts: Arc<Facts>,
+    link: Option<Link>,
+    selector: Selector,
+    started: Instant,
+    frames: u64,
+    bad_frames: u64,
+    was_connected: bool,
+    state_published: Instant,
+    state_due: Instant,
+}
+
+impl Core {
+    pub fn open(
+        config: Config,
+        store: Arc<Store>,
+        topics: Topics,
+        facts: Arc<Facts>,
+        events: SyncSender<Event>,
+    ) -> Result<Self, DaemonError> {
+        let slot = models::current_slot(&config, &store)?;
+        let runtime = runtime::open(&config.runtime.backbone())?;
+        let detector = models::open_detector(&config, &store, slot.slot, &*runtime)?;
+        let classes = store.samples().classes()?;
+        let now = Instant::now();
+        Ok(Core {
+            selector: Selector::new(config.select.clone(), u64::from(std::process::id())),
+            config,
+            store,
+            topics,
+            events,
+            runtime,
+            detector,
+            slot,
+            classes,
+            camera: None,
+            asked_frames: Vec::new(),
+            run: None,
+            facts,
+            link: None,
+            started: now,
+            frames: 0,
+            bad_frames: 0,
+            was_connected: false,
+            state_published: now,
+            state_due: now,
+        })
+    }
+
+    /// The camera's thread waits for the first message.
+    pub fn watch(&mut self, camera: SyncSender<()>) {
+        self.camera = Some(camera);
+        self.next_frame();
+    }
+
+    /// The link is there.
+    pub fn connect(&mut self, link: Link) -> Result<(), DaemonError> {
+        self.link = Some(link);
+        Ok(self.settle_interrupted()?)
+    }
+
+    /// What stays the same, and the first state.
+    pub fn publish_facts(&mut self) {
+        for command in COMMANDS {
+            let payload = serde_json::to_vec(&capability(command)).expect("a schema can be written");
+            self.publish_fact(self.topics.capability(command), payload);
+        }
+        self.publish_model();
+        self.publish_state();
+    }
+
+    /// Works until it is told to stop, or can't go on.
+    pub fn work(mut self, queue: Receiver<Event>) -> Result<(), DaemonError> {
+        let ended = loop {
+            let pause = self.state_due.saturating_duration_since(Instant::now());
+            let result = match queue.recv_timeout(pause) {
+                Err(RecvTimeoutError::Timeout) => {
+                    self.publish_state();
+                    Ok(())
+                }
+                Err(RecvTimeoutError::Disconnected) | Ok(Event::Stop) => break Ok(()),
+                Ok(Event::Link { event: LinkEvent::Refused(reason), .. }) if !self.was_connected => {
+                    let broker = self.config.mqtt.broker.to_string();
+                    break Err(DaemonError::Refused { broker, reason });
+                }
+                Ok(event) => self.handle(event),
+            };
+            // The store is told at once by its own error what to do; the daemon goes on detecting.
+            if let Err(error) = result {
+                tracing::error!("{error}");
+            }
+        };
+        // Whoever waits to hand an event in need not wait any longer.
+        drop(queue);
+        self.camera = None;
+        let interrupted = self.interrupt_run();
+        if let Some(link) = self.link.take() {
+            link.stop(Instant::now() + STOP_WITHIN);
+        }
+        ended?;
+        Ok(interrupted?)
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), StoreError> {
+        match event {
+            Event::Frame(frame) => {
+                let result = self.look_at(&frame);
+                self.next_frame();
+                result
+            }
+            Event::BadFrame(error) => {
+                self.bad_frames += 1;
+                tracing::warn!("{error}");
+                self.next_frame();
+                Ok(())
+            }
+            Event::CameraEnded => {
+                tracing::info!("the camera has no more frames");
+                self.camera = None;
+                self.state_changed();
+                for ask in std::mem::take(&mut self.asked_frames) {
+                    self.settle(&ask, &Answer::failed("the camera has no more frames"))?;
+                }
+                Ok(())
+            }
+            Event::Link { event, done } => {
+                let result = match event {
+                    LinkEvent::Connected => {
+                        self.was_connected = true;
+                        Ok(())
+                    }
+                    // It says so itself, and goes on trying.
+                    LinkEvent::Refused(_) => Ok(()),
+                    LinkEvent::Message { topic, payload } => self.take(&topic, &payload),
+                };
+                // A link that has stopped waiting needs no answer.
+                let _ = done.try_send(());
+                result
+            }
+            Event::Run(event) => self.run_goes_on(event),
+            Event::RunEnded(outcome) => self.run_ended(*outcome),
+            // The loop has dealt with it.
+            Event::Stop => Ok(()),
+        }
+    }
+
+    fn next_frame(&mut self) {
+        if let Some(camera) = &self.camera {
+            // The thread has room for one, and has used the last: it either takes this or has ended.
+            let _ = camera.try_send(());
+        }
+    }
+
+    /// Detects, and keeps the frame if it is worth it.
+    fn look_at(&mut self, frame: &Frame) -> Result<(), StoreError> {
+        let picture = match Picture::decode(&frame.bytes) {
+            Ok(picture) => picture,
+            Err(error) => {
+                self.bad_frames += 1;
+                tracing::warn!("frame {}: {error}", frame.source);
+                return Ok(());
+            }
+        };
+        let found = match self.detector.detect(&picture, &self.config.detect.keep()) {
+            Ok(found) => found,
+            Err(error) => {
+                self.bad_frames += 1;
+                tracing::error!("frame {}: {error}", frame.source);
+                return Ok(());
+            }
+        };
+        self.frames += 1;
+        let asked = !self.asked_frames.is_empty();
+        match self.selector.decide(&picture, &found, asked, Instant::now()) {
+            Some(why) => self.keep(frame, &picture, &found, why),
+            None => Ok(()),
+        }
+    }
+
+    fn keep(
+        &mut self,
+        frame: &Frame,
+        picture: &Picture,
+        found: &[Detection],
+        why: Why,
+    ) -> Result<(), StoreError> {
+        let found = found.iter().map(|detection| found_box(detection, picture)).collect();
+        let new = NewSample {
+            width: picture.width(),
+            height: picture.height(),
+            taken: frame.taken,
+            source: frame.source.clone(),
+            why: why.to_string(),
+            found,
+        };
+        let kept = self.store.samples().add(&frame.bytes, new);
+        for ask in std::mem::take(&mut self.asked_frames) {
+            let answer = match &kept {
+                Ok(sample) => Answer::Successful { result: json!({"sample": sample.id.to_string()}) },
+                Err(error) => Answer::failed(error.to_string()),
+            };
+            self.settle(&ask, &answer)?;
+        }
+        let sample = kept?;
+        self.state_changed();
+        let payload = serde_json::to_vec(&self.sample_report(&sample)).expect("reports can be written");
+        self.push(&Message { topic: self.topics.event_sample(), payload, droppable: true })
+    }
+
+    fn sample_report(&self, sample: &Sample) -> SampleReport {
+        let boxes = sample.found.iter().map(|found| {
+            let LabelBox { class, cx, cy, w, h } = found.label;
+            let class = self.detector.classes().get(class as usize).cloned().unwrap_or_default();
+            BoxReport { class, score: found.score, cx, cy, w, h }
+        });
+        SampleReport {
+            sample: sample.id.to_string(),
+            time: sample.taken_ms as f64 / 1000.0,
+            source: sample.source.clone(),
+            width: sample.width,
+            height: sample.height,
+            why: sample.why.clone(),
+            boxes: boxes.collect(),
+        }
+    }
+
+    /// Gives the broker a message, now or whenever it can be reached.
+    pub fn push(&mut self, message: &Message) -> Result<(), StoreError> {
+        self.store.outbox().push(message)?;
+        self.wake_link();
+        Ok(())
+    }
+
+    /// Sets what a retained topic says.
+    pub fn publish_fact(&self, topic: String, payload: Vec<u8>) {
+        if self.facts.set(topic, payload) {
+            self.wake_link();
+        }
+    }
+
+    fn wake_link(&self) {
+        if let Some(link) = &self.link {
+            link.wake();
+        }
+    }
+
+    /// Something that the state tells has changed.
+    pub fn state_changed(&mut self) {
+        self.state_due = self.state_due.min(self.state_published + STATE_AFTER_CHANGE);
+    }
+
+    fn publish_state(&mut self) {
+        self.state_published = Instant::now();
+        self.state_due = self.state_published + STATE_EVERY;
+        let payload = serde_json::to_vec(&self.state()).expect("reports can be written");
+        self.publish_fact(self.topics.state(), payload);
+    }
+
+    /// The state as `cmd/state` gives it.
+    pub fn state_value(&self) -> Value {
+        serde_json::to_value(self.state()).expect("reports can be written")
+    }
+
+    fn state(&self) -> StateReport {
+        let counts = self.store.samples().counts();
+        StateReport {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime: self.started.elapsed().as_secs(),
+            slot: self.slot.slot,
+            classes: self.classes.clone(),
+            samples: counts.samples,
+            labelled: counts.labelled,
+            holdout: counts.holdout,
+            frames: self.frames,
+            bad_frames: self.bad_frames,
+            camera: if self.camera.is_some() { "on" } else { "off" },
+            runtime: self.runtime.name(),
+            run: self.run.as_ref().map(|run| run.id.clone()),
+            outbox: self.store.outbox().len(),
+            set_aside: self.store.outbox().aside(),
+            disk_free_mb: self.store.free_space().map(|bytes| bytes >> 20),
+            temperature: health::temperature(),
+        }
+    }
+}
+
+fn found_box(detection: &Detection, picture: &Picture) -> FoundBox {
+    let (width, height) = (picture.width() as f32, picture.height() as f32);
+    let share = |low: f32, high: f32, side: f32| {
+        let (low, high) = (low.clamp(0.0, side) / side, high.clamp(0.0, side) / side);
+        ((low + high) / 2.0, high - low)
+    };
+    let (cx, w) = share(detection.x1, detection.x2, width);
+    let (cy, h) = share(detection.y1, detection.y2, height);
+    FoundBox { label: LabelBox { class: detection.class, cx, cy, w, h }, score: detection.score }
+}

@@ -1,0 +1,35 @@
+//! Everything that can wake the daemon.
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use crate::capture::{CaptureError, Frame};
+use crate::mqtt::LinkEvent;
+use crate::train::{Outcome, TrainError, TrainEvent};
+
+/// Something happened.
+pub(super) enum Event {
+    /// The camera has a frame.
+    Frame(Frame),
+    /// The camera has trouble with a frame.
+    BadFrame(CaptureError),
+    /// The camera has no more frames.
+    CameraEnded,
+    /// The link tells; the sender waits until the receiver of `done` is told or dropped.
+    Link { event: LinkEvent, done: SyncSender<()> },
+    /// The run goes on.
+    Run(TrainEvent),
+    /// The run came to an end.
+    RunEnded(Box<Result<Outcome, TrainError>>),
+    /// Somebody wants the daemon to stop.
+    Stop,
+}
+
+/// Hands the link's events in, one at a time: the broker gets its acknowledgement when the daemon has
+/// taken the command on, not before.
+pub(super) fn from_link(events: SyncSender<Event>) -> impl FnMut(LinkEvent) -> bool + Send + 'static {
+    move |event| {
+        let (done, is_done) = sync_channel(1);
+        // An error says that the daemon ends without having taken it.
+        events.send(Event::Link { event, done }).is_ok() && is_done.recv().is_ok()
+    }
+}

@@ -1,0 +1,110 @@
+//! The running service: wires the rooms together.
+//!
+//! One thread owns the detector and decides everything; what can wake it is listed in `event`. The
+//! camera, a run and the link to the broker have threads of their own and only send events.
+
+mod ask;
+mod camera;
+mod core;
+mod error;
+mod event;
+mod health;
+mod models;
+mod runs;
+
+pub use error::DaemonError;
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config::Config;
+use crate::mqtt::{Facts, Link, LinkSettings, Topics};
+use crate::store::Store;
+
+use self::core::Core;
+use event::Event;
+
+/// Events that wait for the loop; senders wait beyond that.
+const QUEUE: usize = 16;
+
+/// A daemon that runs in this process.
+#[derive(Debug)]
+pub struct Daemon {
+    events: SyncSender<Event>,
+    thread: JoinHandle<Result<(), DaemonError>>,
+}
+
+impl Daemon {
+    /// Opens the store, the model and the camera and begins to work. The broker may come later.
+    ///
+    /// # Errors
+    /// When one of them can't be opened; nothing runs then.
+    pub fn start(config: Config) -> Result<Daemon, DaemonError> {
+        let store = Arc::new(Store::open(&config.state_dir)?);
+        let password = error::read_password(&config)?;
+        let topics = Topics::new(config.mqtt.root.clone().unwrap_or(format!("graftd/{}", config.device)));
+        let facts = Arc::new(Facts::default());
+        let camera =
+            config.camera.folder.as_ref().map(|folder| camera::open(folder, &config.camera)).transpose()?;
+        let (events, queue) = sync_channel(QUEUE);
+        let settings = LinkSettings {
+            client_id: format!("graftd-{}", config.device),
+            broker: config.mqtt.broker.clone(),
+            password,
+            topics: topics.clone(),
+            max_packet: config.mqtt.max_packet,
+        };
+        // What can fail for want of a model or a runtime comes before anything runs.
+        let mut core = Core::open(config, Arc::clone(&store), topics, Arc::clone(&facts), events.clone())?;
+        if let Some(camera) = camera {
+            core.watch(camera.start(events.clone())?);
+        }
+        core.publish_facts();
+        let link = Link::start(settings, store, facts, event::from_link(events.clone()))?;
+        core.connect(link)?;
+        let thread = thread::Builder::new().name("daemon".into()).spawn(move || core.work(queue))?;
+        Ok(Daemon { events, thread })
+    }
+
+    /// Asks it to stop in good order; [`Daemon::join`] waits for that.
+    pub fn stop(&self) {
+        // A daemon that has ended already needs no asking.
+        let _ = self.events.send(Event::Stop);
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// Why it ended, unless it was asked to.
+    pub fn join(self) -> Result<(), DaemonError> {
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it can't start, or ends by itself.
+pub fn run(config: Config) -> Result<(), DaemonError> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let handle = signals.handle();
+    let daemon = Daemon::start(config)?;
+    let events = daemon.events.clone();
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        if signals.forever().next().is_some() {
+            let _ = events.send(Event::Stop);
+        }
+    })?;
+    let ended = daemon.join();
+    handle.close();
+    ended
+}

@@ -1,0 +1,115 @@
+//! Slots: the base at the first start, promotion, rollback, and the detector that follows them.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::detect::{DetectError, Detector};
+use crate::mqtt::ModelReport;
+use crate::runtime::{Runtime, SessionOptions};
+use crate::store::{Slot, SlotRecord, Store, StoreError};
+use crate::yolo::export::Export;
+
+use super::DaemonError;
+use super::core::Core;
+
+/// The current slot; at the first start the base becomes slot 0.
+pub(super) fn current_slot(config: &Config, store: &Store) -> Result<Slot, DaemonError> {
+    if let Some(slot) = store.models().current()? {
+        return Ok(slot);
+    }
+    let path = &config.model.base;
+    // Read once and only then looked at, so that slot 0 is what was looked at.
+    let bytes = fs::read(path).map_err(|source| DaemonError::Base { path: path.clone(), source })?;
+    let model = |source| DetectError::Model { path: path.clone(), source };
+    let export = Export::read(path).map_err(model)?;
+    if store.samples().classes()?.is_empty() {
+        store.samples().set_classes(&export.classes)?;
+    }
+    let record = SlotRecord { classes: export.classes, ..SlotRecord::default() };
+    Ok(store.models().promote(&bytes, record)?)
+}
+
+/// Loads a slot's model.
+pub(super) fn open_detector(
+    config: &Config,
+    store: &Store,
+    slot: u32,
+    runtime: &dyn Runtime,
+) -> Result<Detector, DetectError> {
+    let options = SessionOptions { threads: config.runtime.threads };
+    Detector::open(&store.models().model_path(slot), config.model.imgsz, runtime, &options)
+}
+
+impl Core {
+    /// `cmd/promote`.
+    pub(super) fn promote_slot(&mut self, slot: u32) -> Result<Value, String> {
+        self.no_run()?;
+        let store = std::sync::Arc::clone(&self.store);
+        if !store.models().list().map_err(words)?.iter().any(|known| known.slot == slot) {
+            return store.models().activate(slot).map(|_| Value::Null).map_err(words);
+        }
+        self.switch_to(slot, || store.models().activate(slot))
+    }
+
+    /// `cmd/rollback`.
+    pub(super) fn roll_back(&mut self) -> Result<Value, String> {
+        self.no_run()?;
+        let store = std::sync::Arc::clone(&self.store);
+        let before = self.slot.replaced.ok_or(StoreError::NothingBefore(self.slot.slot)).map_err(words)?;
+        self.switch_to(before, || store.models().rollback())
+    }
+
+    /// Loads a slot's model first and switches only when it works.
+    fn switch_to(
+        &mut self,
+        slot: u32,
+        switch: impl FnOnce() -> Result<Slot, StoreError>,
+    ) -> Result<Value, String> {
+        let detector = open_detector(&self.config, &self.store, slot, &*self.runtime).map_err(words)?;
+        let slot = switch().map_err(words)?;
+        let result = json!({"slot": slot.slot, "sha256": slot.sha256});
+        self.follow(slot, detector);
+        Ok(result)
+    }
+
+    /// From now on this slot's model detects.
+    pub(super) fn follow(&mut self, slot: Slot, detector: Detector) {
+        tracing::info!("slot {} is current", slot.slot);
+        self.detector = detector;
+        self.slot = slot;
+        self.publish_model();
+        self.state_changed();
+    }
+
+    pub(super) fn publish_model(&mut self) {
+        let slot = &self.slot;
+        let report = ModelReport {
+            slot: slot.slot,
+            sha256: slot.sha256.clone(),
+            classes: slot.record.classes.clone(),
+            time: slot.created_ms as f64 / 1000.0,
+            base: slot.record.base.clone(),
+            before: slot.record.before.clone(),
+            after: slot.record.after.clone(),
+            trained_on: slot.record.trained_on.clone(),
+        };
+        let payload = serde_json::to_vec(&report).expect("reports can be written");
+        self.publish_fact(self.topics.model(), payload);
+    }
+
+    fn no_run(&self) -> Result<(), String> {
+        match &self.run {
+            Some(run) => Err(format!(
+                "run {} goes on and is measured against the current model; cancel it first",
+                run.id
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+fn words(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,204 @@
+//! Runs: started by a command, in a thread of their own, reported as they go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::mqtt::{Answer, RunOutcome, RunReport, TrainArguments};
+use crate::runtime;
+use crate::store::{Message, SlotRecord, StoreError};
+use crate::train::{Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune};
+
+use super::ask::Ask;
+use super::core::Core;
+use super::event::Event;
+use super::models::open_detector;
+
+/// The backbone's progress is reported at most so often.
+const FEATURES_EVERY: Duration = Duration::from_secs(2);
+
+/// A run that goes on.
+pub(super) struct Run {
+    pub id: String,
+    ask: Ask,
+    cancel: Arc<AtomicBool>,
+    trained_on: String,
+}
+
+impl Core {
+    /// `cmd/train`: starts a run, unless one goes on or there is too little to learn from.
+    pub(super) fn start_run(&mut self, arguments: &TrainArguments, ask: &Ask) -> Result<(), String> {
+        if let Some(run) = &self.run {
+            return Err(format!("run {} goes on; wait for it or cancel it", run.id));
+        }
+        let (train, holdout) = self.store.samples().truth().map_err(|error| error.to_string())?;
+        let least = self.config.train.min_samples;
+        if train.len() < least {
+            let count = train.len();
+            return Err(format!(
+                "{count} samples are labelled to learn from, {least} are needed; label more"
+            ));
+        }
+        if holdout.iter().all(|example| example.labels.is_empty()) {
+            return Err(
+                "no hold-out sample has a box, so nothing can be measured; label one with \"holdout\": true"
+                    .into(),
+            );
+        }
+        let trained_on = format!("{} samples, measured on {}", train.len(), holdout.len());
+        let options = with(&self.config.train.options, arguments, self.config.model.imgsz);
+        let set = TrainingSet { classes: self.classes.clone(), train, holdout };
+        let (id, cancel) = (Uuid::now_v7().to_string(), Arc::new(AtomicBool::new(false)));
+        let (base, features) = (self.store.models().model_path(self.slot.slot), self.store.features_dir());
+        let (choice, events, cancelled) =
+            (self.config.runtime.training(), self.events.clone(), Arc::clone(&cancel));
+        let work = move || {
+            let mut told = Instant::now();
+            let mut tell = |event: TrainEvent| {
+                if matches!(event, TrainEvent::Features { done, total } if done < total) {
+                    if told.elapsed() < FEATURES_EVERY {
+                        return;
+                    }
+                    told = Instant::now();
+                }
+                // A daemon that has ended hears nothing; it has set `cancelled` before.
+                let _ = events.send(Event::Run(event));
+            };
+            let outcome = match runtime::open(&choice) {
+                Ok(runtime) => fine_tune(&base, &set, &options, &*runtime, &features, &mut tell, &cancelled),
+                Err(error) => Err(TrainError::Runtime(error)),
+            };
+            let _ = events.send(Event::RunEnded(Box::new(outcome)));
+        };
+        let started = thread::Builder::new().name("train".into()).spawn(work);
+        started.map_err(|error| format!("the system gives no thread: {error}"))?;
+        tracing::info!("run {id} starts on {trained_on}");
+        self.run = Some(Run { id, ask: ask.clone(), cancel, trained_on });
+        self.state_changed();
+        Ok(())
+    }
+
+    /// `cmd/cancel`.
+    pub(super) fn cancel_run(&mut self) -> Result<Value, String> {
+        let run = self.run.as_ref().ok_or("no run goes on; there is nothing to cancel")?;
+        run.cancel.store(true, Ordering::Relaxed);
+        Ok(json!({"run": run.id}))
+    }
+
+    /// The run goes on.
+    pub(super) fn run_goes_on(&mut self, event: TrainEvent) -> Result<(), StoreError> {
+        let Some(run) = &self.run else { return Ok(()) };
+        let report = RunReport::Progress { run: run.id.clone(), event };
+        self.report_run(&report)
+    }
+
+    /// The run came to an end: a better candidate takes over, everybody is told.
+    pub(super) fn run_ended(&mut self, outcome: Result<Outcome, TrainError>) -> Result<(), StoreError> {
+        let Some(run) = self.run.take() else { return Ok(()) };
+        self.state_changed();
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => return self.run_failed(run, error.to_string()),
+        };
+        let slot = match self.promote_candidate(&run, &outcome) {
+            Ok(slot) => slot,
+            Err(reason) => return self.run_failed(run, reason),
+        };
+        let (event, reason) =
+            (if slot.is_some() { "finished" } else { "refused" }, outcome.verdict.reason.clone());
+        tracing::info!("run {} {event}: {reason}", run.id);
+        let measured = RunOutcome {
+            before: outcome.before,
+            after: outcome.after,
+            epochs: outcome.epochs,
+            seconds: outcome.seconds,
+            cpu_seconds: outcome.cpu_seconds,
+            peak_rss_mb: outcome.peak_rss_mb,
+            slot,
+            promoted: slot.is_some(),
+        };
+        let report = RunReport::End { run: run.id, event, reason, outcome: Some(measured) };
+        self.report_run(&report)?;
+        let result = serde_json::to_value(&report).expect("reports can be written");
+        self.settle(&run.ask, &Answer::Successful { result })
+    }
+
+    fn run_failed(&mut self, run: Run, reason: String) -> Result<(), StoreError> {
+        tracing::warn!("run {} failed: {reason}", run.id);
+        self.report_run(&RunReport::End {
+            run: run.id,
+            event: "failed",
+            reason: reason.clone(),
+            outcome: None,
+        })?;
+        self.settle(&run.ask, &Answer::failed(reason))
+    }
+
+    /// Puts a candidate that passed the gate into a slot, provided that it can be loaded.
+    fn promote_candidate(&mut self, run: &Run, outcome: &Outcome) -> Result<Option<u32>, String> {
+        if !outcome.verdict.promoted {
+            return Ok(None);
+        }
+        let old = self.slot.clone();
+        let record = SlotRecord {
+            classes: old.record.classes.clone(),
+            base: Some(old.sha256.clone()),
+            before: serde_json::to_value(&outcome.before).ok(),
+            after: serde_json::to_value(&outcome.after).ok(),
+            trained_on: Some(run.trained_on.clone()),
+            reason: Some(outcome.verdict.reason.clone()),
+        };
+        let slot = self.store.models().promote(&outcome.model, record).map_err(|error| error.to_string())?;
+        match open_detector(&self.config, &self.store, slot.slot, &*self.runtime) {
+            Ok(detector) => {
+                let number = slot.slot;
+                self.follow(slot, detector);
+                Ok(Some(number))
+            }
+            Err(error) => {
+                let back = self.store.models().rollback();
+                back.map_err(|back| {
+                    format!(
+                        "the candidate can't be loaded ({error}), nor the old model brought back ({back})"
+                    )
+                })?;
+                Err(format!("the candidate can't be loaded: {error}; the old model stays"))
+            }
+        }
+    }
+
+    /// The daemon stops: the run is told, its command answered.
+    pub(super) fn interrupt_run(&mut self) -> Result<(), StoreError> {
+        let Some(run) = self.run.take() else { return Ok(()) };
+        run.cancel.store(true, Ordering::Relaxed);
+        self.run_failed(run, "graftd was stopped; send the command again under a new id".into())
+    }
+
+    fn report_run(&mut self, report: &RunReport) -> Result<(), StoreError> {
+        let (RunReport::Progress { run, .. } | RunReport::End { run, .. }) = report;
+        let payload = serde_json::to_vec(report).expect("reports can be written");
+        let droppable = matches!(report, RunReport::Progress { .. });
+        self.push(&Message { topic: self.topics.event_run(run), payload, droppable })
+    }
+}
+
+/// The configured options with what a command says otherwise.
+fn with(configured: &TrainOptions, arguments: &TrainArguments, imgsz: Option<usize>) -> TrainOptions {
+    let options = configured.clone();
+    TrainOptions {
+        scope: arguments.scope.unwrap_or(options.scope),
+        epochs: arguments.epochs.unwrap_or(options.epochs),
+        batch: arguments.batch.unwrap_or(options.batch),
+        lr: arguments.lr.unwrap_or(options.lr),
+        views: arguments.views.unwrap_or(options.views),
+        seed: arguments.seed.unwrap_or(options.seed),
+        patience: arguments.patience.unwrap_or(options.patience),
+        max_minutes: arguments.max_minutes.or(options.max_minutes),
+        imgsz: options.imgsz.or(imgsz),
+        ..options
+    }
+}
