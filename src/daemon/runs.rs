@@ -121,7 +121,7 @@ impl Core {
             slot,
             promoted: slot.is_some(),
         };
-        let report = RunReport::End { run: run.id, event, reason, outcome: Some(measured) };
+        let report = RunReport::End { run: run.id, event, reason, outcome: Some(Box::new(measured)) };
         self.report_run(&report)?;
         let result = serde_json::to_value(&report).expect("reports can be written");
         self.settle(&run.ask, &Answer::Successful { result })

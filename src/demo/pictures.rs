@@ -41,7 +41,7 @@ pub(super) fn before_after(
             for detection in &found {
                 half.draw_box(detection.corners(), 2, class_colour(detection.class));
             }
-            let text = format!("{caption}: {} found, {} there", found.len(), example.labels.len());
+            let text = format!("{caption}: {} boxes", found.len());
             sheet.draw_text((i64::from(x) + 4, 6), &text, 2, [255; 3], [24; 3]);
             sheet.paste(&half, x, CAPTION);
         }

@@ -158,7 +158,6 @@ fn differentiate(subgraph: &Subgraph) -> Result<Parts, GradError> {
     let gradient = backward.op_with("Concat", &pieces, &[int("axis", 0)])?;
 
     let Backward { graph: mut step, stash, .. } = backward;
-    let mut forward = forward;
     for name in subgraph.outputs.iter().chain(&stash) {
         forward.output(name, name)?;
     }

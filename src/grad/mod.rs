@@ -18,8 +18,12 @@
 
 mod backward;
 mod compile;
+#[cfg(test)]
+mod finite;
 mod layout;
 mod optimizer;
+#[cfg(test)]
+mod reference;
 mod rules;
 mod subgraph;
 

@@ -89,7 +89,7 @@ pub enum RunReport {
         reason: String,
         /// What was measured, unless it failed.
         #[serde(flatten)]
-        outcome: Option<RunOutcome>,
+        outcome: Option<Box<RunOutcome>>,
     },
 }
 

@@ -40,7 +40,7 @@ impl GraphBuilder {
 
     /// Adds an input of `f32`; gives its name back.
     pub fn input(&mut self, name: &str, shape: &[usize]) -> String {
-        self.graph.input.push(float_value_info(name, Some(shape)));
+        self.graph.input.push(float_value_info(name, &known(shape)));
         self.shapes.insert(name.into(), shape.to_vec());
         name.into()
     }
@@ -165,7 +165,7 @@ impl GraphBuilder {
                 ..Default::default()
             })?;
         }
-        let info = float_value_info(name, Some(self.shape(name)));
+        let info = float_value_info(name, &known(self.shape(name)));
         self.graph.output.push(info);
         Ok(())
     }
@@ -213,14 +213,23 @@ impl GraphBuilder {
     }
 }
 
-/// Name, element type `f32` and, when known, shape of a graph's input or output.
-pub(crate) fn float_value_info(name: &str, shape: Option<&[usize]>) -> ValueInfoProto {
-    let dim = |&length: &usize| DimensionProto { dim_value: Some(length as i64), ..Default::default() };
-    let shape = shape.map(|shape| TensorShapeProto { dim: shape.iter().map(dim).collect() });
+/// Name, element type `f32` and shape of a graph's input or output; none for a length that only the
+/// run will show.
+pub(crate) fn float_value_info(name: &str, shape: &[Option<usize>]) -> ValueInfoProto {
+    let dim = |length: &Option<usize>| DimensionProto {
+        dim_value: length.map(|length| length as i64),
+        ..Default::default()
+    };
+    let shape = Some(TensorShapeProto { dim: shape.iter().map(dim).collect() });
     let tensor = TensorTypeProto { elem_type: Some(data_type::FLOAT), shape };
     ValueInfoProto {
         name: Some(name.into()),
         r#type: Some(TypeProto { tensor_type: Some(tensor), ..Default::default() }),
         ..Default::default()
     }
+}
+
+/// A shape of which every length is known.
+fn known(shape: &[usize]) -> Vec<Option<usize>> {
+    shape.iter().copied().map(Some).collect()
 }

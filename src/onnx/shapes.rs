@@ -37,6 +37,7 @@ pub fn infer_shapes(
         "Reshape" => single(inference.reshape()),
         "Transpose" => single(inference.transpose()),
         "Concat" => single(inference.concat()),
+        "Gather" => single(inference.gather()),
         "Slice" => single(inference.slice()),
         "Pad" => single(inference.pad()),
         "ReduceSum" => single(inference.reduce()),
@@ -221,6 +222,15 @@ impl Inference<'_> {
         } else {
             Err(self.bad(&format!("can't become {wanted:?}")))
         }
+    }
+
+    fn gather(&self) -> Result<Vec<usize>, OnnxError> {
+        let (data, indices) = (self.input(0)?, self.input(1)?);
+        let axis = int_of(self.node, "axis", 0).rem_euclid(data.len().max(1) as i64) as usize;
+        if axis >= data.len() {
+            return Err(self.bad("its axis is not there"));
+        }
+        Ok([&data[..axis], indices, &data[axis + 1..]].concat())
     }
 
     fn transpose(&self) -> Result<Vec<usize>, OnnxError> {

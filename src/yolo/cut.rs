@@ -218,9 +218,9 @@ fn backbone(
         ..Default::default()
     }));
     let output: Vec<ValueInfoProto> =
-        (0..outputs.len()).map(|i| float_value_info(&feature_name(i), None)).collect();
-    let shape = [export.input.batch.unwrap_or(1), 3, size.0, size.1];
-    let input = vec![float_value_info(&export.input.name, Some(&shape))];
+        (0..outputs.len()).map(|i| float_value_info(&feature_name(i), &[None; 4])).collect();
+    let shape = [export.input.batch.unwrap_or(1), 3, size.0, size.1].map(Some);
+    let input = vec![float_value_info(&export.input.name, &shape)];
     let graph =
         GraphProto { node, name: Some("backbone".into()), initializer, input, output, ..Default::default() };
     let proto =

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub mod stepper;
+
 use std::path::{Path, PathBuf};
 
 use graftd::tensor::Tensor;
@@ -88,4 +90,22 @@ pub fn relative_difference(found: &[f32], reference: &[f32]) -> f32 {
     let worst = found.iter().zip(reference).fold(0.0_f32, |max, (a, b)| max.max((a - b).abs()));
     assert!(found.iter().all(|value| value.is_finite()), "not all values are finite");
     worst / scale
+}
+
+/// Every runtime that graftd was built with. A missing libonnxruntime is a failure, not a skip.
+pub fn runtimes() -> Vec<Box<dyn graftd::runtime::Runtime>> {
+    use graftd::runtime::{RuntimeChoice, RuntimeKind, open};
+    let open = |kind| match open(&RuntimeChoice { kind, library: None }) {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("{error} (`make lib` fetches it)"),
+    };
+    [RuntimeKind::Ort, RuntimeKind::Tract].map(open).into()
+}
+
+/// The interpreter with the packages of tests/python/requirements.txt.
+pub fn python() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let python = std::env::var_os("GRAFTD_TEST_PYTHON").map_or(own, PathBuf::from);
+    assert!(python.exists(), "{} is missing (`make venv` makes it)", python.display());
+    python
 }

@@ -1,7 +1,11 @@
 //! The derivatives: one rule per operator, one line here for each.
 
+mod arithmetic;
 mod conv;
+mod matmul;
+mod rearrange;
 mod silu;
+mod unary;
 
 use super::GradError;
 use super::backward::Backward;
@@ -13,7 +17,13 @@ type Rule = fn(&mut Backward, &NodeProto) -> Result<(), GradError>;
 /// The rule of an operator.
 fn rule(op_type: &str) -> Option<Rule> {
     Some(match op_type {
+        "Add" | "Sub" | "Mul" | "Div" => arithmetic::backward,
+        "Concat" => rearrange::concat,
         "Conv" => conv::backward,
+        "Exp" | "Identity" | "LeakyRelu" | "Neg" | "Relu" | "Sigmoid" | "Sqrt" | "Tanh" => unary::backward,
+        "MatMul" => matmul::backward,
+        "Reshape" => rearrange::reshape,
+        "Transpose" => rearrange::transpose,
         _ => return None,
     })
 }
@@ -23,7 +33,7 @@ pub(super) enum Fused<'a> {
     /// A node by itself.
     One(&'a NodeProto),
     /// `Sigmoid` and `Mul` that make SiLU, as one node of a notional operator.
-    Silu(NodeProto),
+    Silu(Box<NodeProto>),
 }
 
 impl Fused<'_> {
@@ -55,7 +65,7 @@ pub(super) fn fuse(nodes: &[NodeProto]) -> Vec<Fused<'_>> {
         .enumerate()
         .filter(|(index, _)| !pairs.iter().any(|pair| pair.sigmoid == *index))
         .map(|(index, node)| match pairs.iter().find(|pair| pair.mul == index) {
-            Some(pair) => Fused::Silu(pair.node(nodes)),
+            Some(pair) => Fused::Silu(Box::new(pair.node(nodes))),
             None => Fused::One(node),
         })
         .collect()

@@ -54,3 +54,33 @@ pub(super) fn backward(backward: &mut Backward, node: &NodeProto) -> Result<(), 
     let dz = backward.op("Mul", &[&dy, &slope])?;
     backward.add_gradient(&node.input[0], dz)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::grad::finite::{Case, check, node};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn the_pairs_gradient_agrees_with_finite_differences(
+            shape in prop::collection::vec(1usize..4, 1..4), swapped: bool, seed: u64,
+        ) {
+            let mut case = Case::new(seed);
+            let z = case.trained("z", &shape);
+            case.nodes.push(node("Sigmoid", &[&z], &["s"]));
+            case.nodes.push(node("Mul", &if swapped { ["s", &z] } else { [&z, "s"] }, &["y"]));
+            check(case, &["y"])?;
+        }
+
+        #[test]
+        fn a_sigmoid_that_others_read_too_is_no_pair(length in 1usize..5, seed: u64) {
+            let mut case = Case::new(seed);
+            let z = case.trained("z", &[length]);
+            case.nodes.push(node("Sigmoid", &[&z], &["s"]));
+            case.nodes.push(node("Mul", &[&z, "s"], &["y"]));
+            case.nodes.push(node("Add", &["y", "s"], &["both"]));
+            check(case, &["both"])?;
+        }
+    }
+}

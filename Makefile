@@ -1,0 +1,34 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench fmt doc lib venv
+
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: ## watch the whole loop on bundled pictures (ARGS="--broker mqtt://host --json …")
+	@scripts/setup.sh demo
+	@scripts/fetch-onnxruntime.sh
+	cargo build --release
+	./target/release/graftd demo --out demo-out $(ARGS)
+
+test: ## run every check and test, with all that they need
+	@scripts/setup.sh test
+	@scripts/fetch-onnxruntime.sh
+	@scripts/venv.sh
+	@scripts/test.sh
+
+bench: ## measure CPU time per picture of every stage, per scope and runtime
+	@scripts/setup.sh demo
+	@scripts/fetch-onnxruntime.sh
+	cargo bench --bench costs
+
+lib: ## fetch libonnxruntime into lib/
+	@scripts/fetch-onnxruntime.sh
+
+venv: ## make .venv with what the tests compare with
+	@scripts/venv.sh
+
+fmt: ## format the code
+	cargo fmt
+
+doc: ## build the documentation of the library
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs what is missing, and says what and why. Does nothing when all is there.
+#   scripts/setup.sh demo|test
+set -euo pipefail
+need=()
+want() { # want COMMAND PACKAGE WHY
+    if ! command -v "$1" >/dev/null 2>&1 && [ ! -x "/usr/sbin/$1" ]; then
+        echo "setup: $2 is missing ($3)"
+        need+=("$2")
+    fi
+}
+for tool in cargo cc python3; do
+    command -v "$tool" >/dev/null 2>&1 || { echo "setup: $tool is missing; install it first (cargo 1.92 or later, gcc, python3)" >&2; exit 2; }
+done
+python3 -c 'import ensurepip' 2>/dev/null || { echo "setup: python3-venv is missing (fetching libonnxruntime with pip)"; need+=(python3-venv); }
+if [ "${1:-demo}" = test ]; then
+    want mosquitto mosquitto "the tests speak to a real broker"
+    want mosquitto_pub mosquitto-clients "the tests send commands as an operator would"
+fi
+[ ${#need[@]} -eq 0 ] && exit 0
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "setup: there is no apt-get here; install these with your own package manager: ${need[*]}" >&2
+    exit 2
+fi
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null 2>&1 || { echo "setup: as root, run: apt-get install ${need[*]}" >&2; exit 2; }
+    as_root=(sudo)
+fi
+echo "setup: installing ${need[*]} with apt-get"
+"${as_root[@]}" apt-get update -qq
+DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${need[@]}"

@@ -1,0 +1,149 @@
+//! Finite differences, for tests of rules: what the compiled way back says against what the forward
+//! graph does when a trained number moves, both in f64.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::onnx::Model;
+use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
+use crate::onnx::values::{tensor_f32, tensor_i64};
+
+use super::reference::{Array, run};
+use super::{GradError, GradientGraph, Subgraph, gradient_graph};
+
+/// A small graph to be differentiated, with random numbers in it.
+pub(super) struct Case {
+    pub nodes: Vec<NodeProto>,
+    constants: Vec<TensorProto>,
+    trained: Vec<String>,
+    random: ChaCha8Rng,
+}
+
+impl Case {
+    pub fn new(seed: u64) -> Self {
+        Case { nodes: vec![], constants: vec![], trained: vec![], random: ChaCha8Rng::seed_from_u64(seed) }
+    }
+
+    /// A trained constant that a rule will see as a computed value: what it gets is its double.
+    ///
+    /// Numbers keep away from zero, where some operators have kinks.
+    pub fn trained(&mut self, name: &str, shape: &[usize]) -> String {
+        let (weight, value) = (self.weight(&format!("{name}.w"), shape), format!("{name}.v"));
+        self.nodes.push(node("Add", &[&weight, &weight], &[&value]));
+        value
+    }
+
+    /// A trained constant as it is.
+    pub fn weight(&mut self, name: &str, shape: &[usize]) -> String {
+        let count = shape.iter().product();
+        let values: Vec<f32> = (0..count)
+            .map(|_| {
+                self.random.random_range(0.1..0.9) * if self.random.random::<bool>() { 1.0 } else { -1.0 }
+            })
+            .collect();
+        self.constants.push(tensor_f32(name, shape, &values));
+        self.trained.push(name.into());
+        name.into()
+    }
+
+    /// A constant list of integers.
+    pub fn integers(&mut self, name: &str, values: &[i64]) -> String {
+        self.constants.push(tensor_i64(name, values));
+        name.into()
+    }
+
+    /// The graph as the compiler takes it.
+    pub fn subgraph(&self, outputs: &[&str]) -> Subgraph {
+        Subgraph {
+            nodes: self.nodes.clone(),
+            constants: self.constants.clone(),
+            inputs: vec![],
+            outputs: outputs.iter().map(|&name| name.into()).collect(),
+            trained: self.trained.clone(),
+        }
+    }
+}
+
+/// A node without settings.
+pub(super) fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+    NodeProto {
+        op_type: Some(op_type.into()),
+        name: Some(format!("{op_type} of {}", outputs.join(", "))),
+        input: inputs.iter().map(|&name| name.into()).collect(),
+        output: outputs.iter().map(|&name| name.into()).collect(),
+        ..NodeProto::default()
+    }
+}
+
+/// The node with settings.
+pub(super) fn with(node: NodeProto, attribute: Vec<AttributeProto>) -> NodeProto {
+    NodeProto { attribute, ..node }
+}
+
+/// Compares the gradient of Σ outputs · (random weights) with central differences.
+pub(super) fn check(mut case: Case, outputs: &[&str]) -> Result<(), TestCaseError> {
+    let subgraph = case.subgraph(outputs);
+    let compiled =
+        gradient_graph(&subgraph).map_err(|error: GradError| TestCaseError::fail(error.to_string()))?;
+    let weights: Vec<f64> =
+        compiled.layout.gather(&subgraph).expect("weights").iter().map(|&value| f64::from(value)).collect();
+    let plain = forward(&compiled.forward, &weights);
+    let seeds: Vec<Array> = plain[..outputs.len()]
+        .iter()
+        .map(|output| {
+            let data = output.data.iter().map(|_| case.random.random_range(-1.0..1.0)).collect();
+            Array::new(&output.shape, data)
+        })
+        .collect();
+    let gradient = backward(&compiled, &weights, &plain, outputs, &seeds);
+    let loss = |weights: &[f64]| -> f64 {
+        let values = forward(&compiled.forward, weights);
+        let products = values
+            .iter()
+            .zip(&seeds)
+            .map(|(y, seed)| y.data.iter().zip(&seed.data).map(|(a, b)| a * b).sum::<f64>());
+        products.sum()
+    };
+    let step = 1e-5;
+    for (index, &analytic) in gradient.iter().enumerate() {
+        let moved = |by: f64| {
+            let mut weights = weights.clone();
+            weights[index] += by;
+            loss(&weights)
+        };
+        let numeric = (moved(step) - moved(-step)) / (2.0 * step);
+        prop_assert!(
+            (numeric - analytic).abs() <= 1e-7 * (1.0 + numeric.abs()),
+            "number {index}: {analytic} from the graph, {numeric} from differences"
+        );
+    }
+    Ok(())
+}
+
+fn flat(weights: &[f64]) -> Array {
+    Array::new(&[weights.len()], weights.to_vec())
+}
+
+fn forward(model: &Model, weights: &[f64]) -> Vec<Array> {
+    run(model, &HashMap::from([("weights".to_owned(), flat(weights))]))
+}
+
+fn backward(
+    compiled: &GradientGraph,
+    weights: &[f64],
+    plain: &[Array],
+    outputs: &[&str],
+    seeds: &[Array],
+) -> Vec<f64> {
+    let mut feeds = HashMap::from([("weights".to_owned(), flat(weights))]);
+    let names = compiled.forward.graph().output.iter().map(|output| output.name().to_owned());
+    feeds.extend(names.zip(plain.iter().cloned()));
+    feeds.extend(outputs.iter().zip(seeds).map(|(name, seed)| (format!("d/{name}"), seed.clone())));
+    let wanted = |name: &str| compiled.backward.graph().input.iter().any(|input| input.name() == name);
+    feeds.retain(|name, _| wanted(name));
+    run(&compiled.backward, &feeds).pop().expect("the gradient").data
+}
