@@ -1,7 +1,7 @@
 """Make models/base.onnx again: draw scenes, cache the trunk's features, train neck and head, export, check, score.
 
     pip install -r models/requirements.txt
-    python models/train_base.py            # about half an hour on two cores
+    python models/train_base.py            # about seven minutes on two cores
 
 Real pictures are opened once, at the very end, to be scored; nothing is trained, stopped or chosen by them.
 """
@@ -159,7 +159,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "base.onnx")
     parser.add_argument("--scenes", type=int, default=1200)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--real", type=pathlib.Path, default=HERE.parent / "demo" / "treecrowns")
     parser.add_argument("--keep", type=pathlib.Path, help="a folder for the cached features (1 MB a scene) and weights")

@@ -11,10 +11,10 @@ use super::failure::Failure;
 #[derive(clap::Args)]
 pub(super) struct DeviceArgs {
     /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, global = true)]
     config: PathBuf,
     /// Where the state lies; overrides the configuration.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     state_dir: Option<PathBuf>,
 }
 

@@ -92,7 +92,7 @@ fn object(payload: &[u8]) -> Result<Map<String, Value>, String> {
 
 fn arguments(command: &str, object: Map<String, Value>) -> Result<Arguments, String> {
     fn read<T: DeserializeOwned>(command: &str, object: Map<String, Value>) -> Result<T, String> {
-        serde_json::from_value(Value::Object(object)).map_err(|error| {
+        serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
             format!("{command}: {error}; the capability on cmd/{command} says what it takes")
         })
     }

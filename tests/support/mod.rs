@@ -1,7 +1,10 @@
 //! What golden tests share: where the reference values lie and how they are read.
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+pub mod broker;
+pub mod drawn;
 pub mod stepper;
 
 use std::path::{Path, PathBuf};
@@ -108,4 +111,11 @@ pub fn python() -> PathBuf {
     let python = std::env::var_os("GRAFTD_TEST_PYTHON").map_or(own, PathBuf::from);
     assert!(python.exists(), "{} is missing (`make venv` makes it)", python.display());
     python
+}
+
+/// The program under test. It finds libonnxruntime in the checkout's lib/.
+pub fn graftd() -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_graftd"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("RUST_LOG");
+    command
 }

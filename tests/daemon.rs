@@ -1,0 +1,357 @@
+//! The daemon, as its users meet it: a process, a real broker, kills.
+
+mod support;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use graftd::dataset::{DataSet, Example};
+use serde_json::{Value, json};
+use support::broker::{Mosquitto, Watcher, wait_until};
+use support::{drawn, goldens, graftd};
+
+const ROOT: &str = "graftd/test";
+
+/// A device: its folder, its pictures, its broker.
+struct Device {
+    folder: tempfile::TempDir,
+    broker: Mosquitto,
+    data: DataSet,
+    daemon: Option<Child>,
+}
+
+impl Device {
+    /// `extra` goes into the configuration.
+    fn new(pictures: usize, holdout: usize, extra: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Mosquitto::start(folder.path());
+        let yaml = drawn::data_set(
+            &folder.path().join("data"),
+            &["crown", "weed", "pallet"],
+            pictures,
+            holdout,
+            160,
+        );
+        let data = DataSet::open(&yaml).unwrap();
+        let frames = folder.path().join("frames");
+        std::fs::create_dir(&frames).unwrap();
+        for (split, examples) in [("train", &data.train), ("val", &data.val)] {
+            for example in examples {
+                std::fs::copy(&example.picture, frames.join(frame_name(split, example))).unwrap();
+            }
+        }
+        let device = Device { folder, broker, data, daemon: None };
+        device.configure(extra);
+        device
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn configure(&self, extra: &str) {
+        let base = goldens("exports").join("yolo12n.onnx");
+        let text = format!(
+            "device = \"test\"\nstate_dir = \"state\"\n[model]\nbase = {base:?}\n[mqtt]\nbroker = {:?}\n\
+             [camera]\nfolder = \"frames\"\nfps = 100.0\n\
+             [select]\nrandom_share = 1.0\nleast_difference = 0.0\nper_hour = 100000\n{extra}",
+            self.broker.url()
+        );
+        std::fs::write(self.path("graftd.toml"), text).unwrap();
+    }
+
+    fn start(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let mut command = graftd();
+        command.arg("run").arg("--config").arg(self.path("graftd.toml")).stderr(log).stdout(Stdio::null());
+        self.daemon = Some(command.spawn().unwrap());
+    }
+
+    /// Sends a signal and waits for the end; the exit code, if it ended by itself.
+    fn end(&mut self, signal: &str) -> Option<i32> {
+        let mut daemon = self.daemon.take().unwrap();
+        let kill =
+            std::process::Command::new("kill").args([signal, &daemon.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        daemon.wait().unwrap().code()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Labels of each frame by its name, and whether it is held out.
+    fn truth(&self) -> HashMap<String, (Value, bool)> {
+        let split = |split: &'static str, examples: &[Example]| -> Vec<(String, (Value, bool))> {
+            let boxes = |example: &Example| -> Value {
+                let each = example.labels.iter();
+                each.map(|l| json!({"class": l.class, "cx": l.cx, "cy": l.cy, "w": l.w, "h": l.h})).collect()
+            };
+            examples.iter().map(|e| (frame_name(split, e), (boxes(e), split == "val"))).collect()
+        };
+        split("train", &self.data.train).into_iter().chain(split("val", &self.data.val)).collect()
+    }
+
+    /// Waits for every frame to be kept and labels it.
+    fn label_all(&self, watcher: &Watcher) {
+        let truth = self.truth();
+        for _ in 0..truth.len() {
+            let (_, sample) =
+                watcher.wait("a kept frame", |topic, _| topic == format!("{ROOT}/event/sample"));
+            let id = sample["sample"].as_str().unwrap();
+            let (boxes, holdout) = &truth[sample["source"].as_str().unwrap()];
+            let payload = json!({"status": "init", "sample": id, "boxes": boxes, "holdout": holdout});
+            watcher.publish(&format!("{ROOT}/cmd/label/{id}"), payload.to_string());
+        }
+        let counted = |topic: &str, state: &Value| {
+            topic == format!("{ROOT}/state")
+                && state["labelled"].as_u64().unwrap() + state["holdout"].as_u64().unwrap()
+                    == truth.len() as u64
+        };
+        watcher.wait("all labels to be counted", counted);
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+fn frame_name(split: &str, example: &Example) -> String {
+    format!("{split}-{}", example.picture.file_name().unwrap().to_string_lossy())
+}
+
+fn is_online(topic: &str, value: &Value) -> bool {
+    topic == format!("{ROOT}/status") && value == "online"
+}
+
+#[test]
+fn frames_are_kept_labels_taken_a_model_trained_promoted_and_rolled_back() {
+    let mut device = Device::new(24, 8, "");
+    let watcher = Watcher::start(&device.broker, ROOT);
+    device.start();
+    watcher.wait("the daemon to be online", is_online);
+    device.label_all(&watcher);
+    let before = std::fs::read(device.path("state/models/current.onnx")).unwrap();
+
+    let train = json!({"status": "init", "epochs": 60, "lr": 0.01, "patience": 0, "views": 4});
+    watcher.publish(&format!("{ROOT}/cmd/train/t1"), train.to_string());
+    let mut events: Vec<String> = Vec::new();
+    let mut epochs = 0;
+    let (_, end) = watcher.wait("the run to end", |topic, value| {
+        if topic.starts_with(&format!("{ROOT}/event/run/")) {
+            let event = value["event"].as_str().unwrap();
+            epochs += usize::from(event == "epoch");
+            if events.last().is_none_or(|last| last != event) {
+                events.push(event.to_owned());
+            }
+            return matches!(event, "finished" | "refused" | "failed");
+        }
+        false
+    });
+    assert_eq!(end["event"], "finished", "{end}");
+    assert_eq!(events, ["started", "features", "epoch", "trained", "finished"]);
+    assert_eq!(epochs, 60);
+    assert!(end["after"]["mAP50_95"].as_f64().unwrap() > end["before"]["mAP50_95"].as_f64().unwrap());
+    let answer = watcher.settled(&format!("{ROOT}/cmd/train/t1"));
+    assert_eq!((&answer["status"], &answer["result"]["slot"]), (&json!("successful"), &json!(1)));
+
+    let current = || std::fs::read(device.path("state/models/current.onnx")).unwrap();
+    assert_ne!(current(), before);
+    // Whoever comes later learns of the new model from what is retained.
+    let newcomer = Watcher::start(&device.broker, ROOT);
+    newcomer
+        .wait("the model in slot 1", |topic, value| topic == format!("{ROOT}/model") && value["slot"] == 1);
+
+    let back = watcher.command(ROOT, "rollback", "r1", json!({}));
+    assert_eq!(back["result"]["slot"], 0, "{back}");
+    assert_eq!(current(), before);
+    let promoted = watcher.command(ROOT, "promote", "p1", json!({"slot": 1}));
+    assert_eq!(promoted["result"]["slot"], 1, "{promoted}");
+    // The same id again is the same command, and is not done again.
+    assert_eq!(watcher.command(ROOT, "rollback", "r1", json!({})), back);
+    assert_ne!(current(), before);
+
+    assert_eq!(device.end("-TERM"), Some(0), "{}", device.log());
+    watcher.wait("offline", |topic, value| topic == format!("{ROOT}/status") && value == "offline");
+    let rolled = graftd()
+        .args(["models", "rollback", "--json", "--state-dir"])
+        .arg(device.path("state"))
+        .output()
+        .unwrap();
+    assert!(rolled.status.success(), "{}", String::from_utf8_lossy(&rolled.stderr));
+    assert_eq!(std::fs::read(device.path("state/models/current.onnx")).unwrap(), before);
+}
+
+#[test]
+fn commands_that_cant_be_done_are_answered_and_change_nothing() {
+    let mut device = Device::new(3, 1, "");
+    let watcher = Watcher::start(&device.broker, ROOT);
+    device.start();
+    let (_, sample) = watcher.wait("a kept frame", |topic, _| topic == format!("{ROOT}/event/sample"));
+    let id = sample["sample"].as_str().unwrap();
+    let good = json!({"class": "weed", "cx": 0.5, "cy": 0.5, "w": 0.2, "h": 0.2});
+    let wrong = |change: Value| {
+        let mut wrong = good.clone();
+        wrong.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        json!({"sample": id, "boxes": [good, wrong]})
+    };
+    for (index, (command, arguments, word)) in [
+        ("label", wrong(json!({"class": "cow"})), "cow"),
+        ("label", wrong(json!({"class": 3})), "0 to 2"),
+        ("label", wrong(json!({"cx": 1.2})), "leaves the frame"),
+        ("label", wrong(json!({"w": 0.0})), "above 0"),
+        ("label", json!({"sample": "x", "boxes": []}), "sample id"),
+        ("label", json!({"sample": "019aa0c4-7d1e-7c3a-9f00-3b6f0e4d2a11", "boxes": []}), "no sample"),
+        ("train", json!({}), "label more"),
+        ("train", json!({"epochs": -1}), "epochs"),
+        ("cancel", json!({}), "nothing to cancel"),
+        ("promote", json!({"slot": 7}), "no slot 7"),
+        ("rollback", json!({}), "nothing before"),
+        ("fly", json!({}), "no command"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = watcher.command(ROOT, command, &format!("c{index}"), arguments.clone());
+        assert_eq!(answer["status"], "failed", "{command} {arguments}: {answer}");
+        assert!(answer["reason"].as_str().unwrap().contains(word), "{command} {arguments}: {answer}");
+    }
+    watcher.publish(&format!("{ROOT}/request/state"), "{}");
+    let (_, state) = watcher.wait("a reply", |topic, _| topic == format!("{ROOT}/reply/state"));
+    assert_eq!((&state["result"]["labelled"], &state["result"]["slot"]), (&json!(0), &json!(0)));
+    assert_eq!(
+        watcher.command(ROOT, "label", "ok", json!({"sample": id, "boxes": [good]}))["status"],
+        "successful"
+    );
+}
+
+#[test]
+fn a_flood_of_nonsense_is_answered_and_the_daemon_lives() {
+    let mut device = Device::new(1, 1, "");
+    let watcher = Watcher::start(&device.broker, ROOT);
+    device.start();
+    watcher.wait("the daemon to be online", is_online);
+    let huge = vec![b' '; 300 * 1024];
+    for index in 0..2000 {
+        let payload: Vec<u8> = match index % 6 {
+            0 => b"{".to_vec(),
+            1 => vec![0xff; 40],
+            2 => "[".repeat(5000).into(),
+            3 => br#"{"status":"init","boxes":7}"#.to_vec(),
+            4 if index % 100 == 4 => huge.clone(),
+            _ => br#"{"status":"later"}"#.to_vec(),
+        };
+        watcher.publish(&format!("{ROOT}/cmd/label/f{index}"), payload);
+    }
+    let mut failed = 0;
+    watcher.wait("every one to be answered", |topic, value| {
+        failed +=
+            usize::from(topic.starts_with(&format!("{ROOT}/cmd/label/f")) && value["status"] == "failed");
+        failed == 2000
+    });
+    assert_eq!(watcher.command(ROOT, "state", "alive", json!({}))["status"], "successful");
+}
+
+#[test]
+fn no_report_is_lost_when_the_broker_dies_again_and_again() {
+    let mut device = Device::new(120, 1, "");
+    let watcher = Watcher::start(&device.broker, ROOT);
+    device.start();
+    let is_sample = |topic: &str, _: &Value| topic == format!("{ROOT}/event/sample");
+    let mut seen: Vec<String> = Vec::new();
+    let mut see = |watcher: &Watcher| {
+        let (_, sample) = watcher.wait("a kept frame", is_sample);
+        let source = sample["source"].as_str().unwrap().to_owned();
+        if !seen.contains(&source) {
+            seen.push(source);
+        }
+        seen.len()
+    };
+    for kill in 1..=5 {
+        while see(&watcher) < kill * 15 {}
+        device.broker.down();
+        device.broker.up();
+    }
+    while see(&watcher) < 121 {}
+    let mut sorted = seen.clone();
+    sorted.sort();
+    assert_eq!(seen, sorted, "in the order in which they were kept");
+}
+
+#[test]
+fn a_command_that_a_kill_interrupted_is_answered_after_the_restart() {
+    let mut device = Device::new(12, 4, "");
+    let watcher = Watcher::start(&device.broker, ROOT);
+    device.start();
+    device.label_all(&watcher);
+    let train = json!({"status": "init", "epochs": 100_000, "patience": 0});
+    watcher.publish(&format!("{ROOT}/cmd/train/long"), train.to_string());
+    watcher.wait("an epoch", |_, value| value["event"] == "epoch");
+    let second = watcher.command(ROOT, "train", "second", json!({}));
+    assert!(second["reason"].as_str().unwrap().contains("goes on"), "{second}");
+    device.end("-KILL");
+    device.start();
+    let answer = watcher.settled(&format!("{ROOT}/cmd/train/long"));
+    assert!(answer["reason"].as_str().unwrap().contains("interrupted"), "{answer}");
+    // Nothing that was acknowledged is gone, and it goes on.
+    let state = watcher.command(ROOT, "state", "s", json!({}));
+    assert_eq!((&state["result"]["labelled"], &state["result"]["holdout"]), (&json!(12), &json!(4)));
+    watcher.publish(&format!("{ROOT}/cmd/train/again"), train.to_string());
+    watcher.wait("an epoch", |_, value| value["event"] == "epoch");
+    assert_eq!(watcher.command(ROOT, "cancel", "c", json!({}))["status"], "successful");
+    let answer = watcher.settled(&format!("{ROOT}/cmd/train/again"));
+    assert!(answer["reason"].as_str().unwrap().contains("cancelled"), "{answer}");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_turned_away() {
+    let mut device = Device::new(1, 1, "");
+    let watcher = Watcher::start(&device.broker, ROOT);
+    device.start();
+    watcher.wait("the daemon to be online", is_online);
+    let second = graftd().arg("run").arg("--config").arg(device.path("graftd.toml")).output().unwrap();
+    let message = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(2), "{message}");
+    let pid = device.daemon.as_ref().unwrap().id().to_string();
+    assert!(message.lines().last().unwrap().contains(&format!("in use by process {pid}")), "{message}");
+}
+
+#[test]
+fn a_broker_that_refuses_ends_the_start_with_what_to_do() {
+    let mut device = Device::new(1, 1, "");
+    device.broker.down();
+    device.broker = Mosquitto::with(device.folder.path(), "allow_anonymous false\n");
+    device.configure("");
+    let refused = graftd().arg("run").arg("--config").arg(device.path("graftd.toml")).output().unwrap();
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{message}");
+    assert!(message.lines().last().unwrap().contains("mqtt.password_file"), "{message}");
+}
+
+#[test]
+fn a_broker_that_is_away_does_not_stop_the_camera() {
+    let mut device = Device::new(5, 1, "");
+    device.broker.down();
+    device.start();
+    let kept = |folder: &Path| -> usize {
+        let Ok(folders) = std::fs::read_dir(folder) else { return 0 };
+        let files =
+            folders.flatten().filter_map(|entry| std::fs::read_dir(entry.path()).ok()).flatten().flatten();
+        files.filter(|file| file.path().extension().is_some_and(|extension| extension == "json")).count()
+    };
+    wait_until("six frames are kept", || kept(&device.path("state/blobs")) == 6);
+    device.broker.up();
+    let watcher = Watcher::start(&device.broker, ROOT);
+    for _ in 0..6 {
+        watcher.wait("a kept frame", |topic, _| topic == format!("{ROOT}/event/sample"));
+    }
+}

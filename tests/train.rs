@@ -1,0 +1,198 @@
+//! `graftd train` through the real program: exports of every family that the project never trained,
+//! both runtimes, and a drop-in that stock onnxruntime agrees with.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+use support::{drawn, goldens, graftd, python};
+
+const CLASSES: [&str; 3] = ["weed", "crop", "stone"];
+
+fn train(base: &Path, data: &Path, out: &Path, arguments: &[&str]) -> Output {
+    let mut command = graftd();
+    command.arg("train").arg("--base").arg(base).arg("--data").arg(data).arg("--out").arg(out);
+    command.args(["--json", "--verbose"]).args(arguments).output().unwrap()
+}
+
+/// The last line of stdout.
+fn last(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().last().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    serde_json::from_str(line).unwrap()
+}
+
+fn export(name: &str) -> PathBuf {
+    goldens("exports").join(name)
+}
+
+/// Class names of an export, which the data set must use.
+fn classes(base: &Path) -> Vec<String> {
+    let output = graftd().arg("inspect").arg("--json").arg(base).output().unwrap();
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    value["classes"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+fn data_for(base: &Path, folder: &Path, train: usize, val: usize) -> PathBuf {
+    let classes = classes(base);
+    let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
+    drawn::data_set(folder, &classes, train, val, 160)
+}
+
+#[test]
+fn a_strangers_export_learns_a_strangers_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, out) = (export("yolo12n.onnx"), folder.path().join("new.onnx"));
+    let data = data_for(&base, folder.path(), 24, 8);
+    let output = train(&base, &data, &out, &["--epochs", "60", "--lr", "0.01", "--patience", "0"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let outcome = last(&output);
+    assert_eq!(outcome["promoted"], true);
+    // The export's weights are random and its backbone stays so: its head alone can't see everything.
+    let figure = |when: &str| outcome[when]["mAP50"].as_f64().unwrap();
+    assert!(figure("after") > figure("before") + 0.1, "{} to {}", figure("before"), figure("after"));
+
+    // The file says of itself what the run said of it.
+    let eval =
+        graftd().args(["eval", "--json", "--model"]).arg(&out).arg("--data").arg(&data).output().unwrap();
+    let eval: Value = serde_json::from_slice(&eval.stdout).unwrap();
+    assert!((eval["mAP50"].as_f64().unwrap() - figure("after")).abs() < 0.02, "{eval}");
+
+    // Stock onnxruntime finds the same boxes in it, and it looks like the base from outside.
+    let picture = folder.path().join("images/val/000.png");
+    let rows = |model: &Path| -> Value {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/detect.py");
+        let output = std::process::Command::new(python())
+            .arg(script)
+            .arg(model)
+            .arg(&picture)
+            .arg("0.1")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let (stock, stock_base) = (rows(&out), rows(&base));
+    for key in ["inputs", "outputs", "metadata"] {
+        assert_eq!(stock[key], stock_base[key], "{key}");
+    }
+    let own = graftd()
+        .args(["detect", "--json", "--conf", "0.1", "--model"])
+        .arg(&out)
+        .arg(&picture)
+        .output()
+        .unwrap();
+    let own: Value = serde_json::from_slice(&own.stdout).unwrap();
+    let (own, stock) = (own["boxes"].as_array().unwrap(), stock["rows"].as_array().unwrap());
+    assert!(!own.is_empty() && own.len() == stock.len(), "{} and {} boxes", own.len(), stock.len());
+    for (own, stock) in own.iter().zip(stock) {
+        assert_eq!(own["class"], stock[5]);
+        for (index, key) in ["x1", "y1", "x2", "y2", "score"].into_iter().enumerate() {
+            // graftd clips to the picture.
+            let stock = stock[index].as_f64().unwrap();
+            let stock = if index < 4 { stock.clamp(0.0, 160.0) } else { stock };
+            let away = (own[key].as_f64().unwrap() - stock).abs();
+            assert!(away < if index < 4 { 0.02 } else { 1e-4 }, "{key}: {own} and {stock}");
+        }
+    }
+}
+
+#[test]
+fn every_supported_family_and_form_trains_in_every_scope() {
+    for (name, scope) in [
+        ("yolov5nu.onnx", "head"),
+        ("yolov8n.onnx", "cls"),
+        ("yolov9t.onnx", "head"),
+        ("yolo11n-batch4.onnx", "last"),
+        ("yolo11n-dynamic.onnx", "head"),
+        ("yolo11n-fp16.onnx", "head"),
+        ("yolo11n-nosimplify.onnx", "cls"),
+        ("yolo11n-opset17.onnx", "last"),
+        ("yolo12n.onnx", "head"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (base, out) = (export(name), folder.path().join("new.onnx"));
+        let data = data_for(&base, folder.path(), 5, 2);
+        let mut arguments = vec!["--epochs", "2", "--views", "2", "--scope", scope, "--force"];
+        if name.contains("dynamic") {
+            arguments.extend(["--imgsz", "96"]);
+        }
+        let output = train(&base, &data, &out, &arguments);
+        let code = output.status.code();
+        assert!(code == Some(0) || code == Some(3), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let outcome = last(&output);
+        assert_eq!(outcome["epochs"], 2, "{name}");
+        let read = |path: &Path| std::fs::read(path).unwrap();
+        assert_ne!(read(&out), read(&base), "{name}: nothing was trained");
+        assert_eq!(classes(&out), classes(&base), "{name}");
+    }
+}
+
+#[test]
+fn tract_trains_to_what_onnx_runtime_trains_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = export("yolo11n.onnx");
+    let data = data_for(&base, folder.path(), 6, 2);
+    let losses = |runtime: &str| -> Vec<f64> {
+        let out = folder.path().join(runtime);
+        let arguments = ["--epochs", "4", "--views", "2", "--force", "--runtime", runtime];
+        let output = train(&base, &data, &out, &arguments);
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let epochs = events.filter(|event| event["event"] == "epoch");
+        epochs
+            .map(|epoch| ["box", "cls", "dfl"].map(|part| epoch["loss"][part].as_f64().unwrap()).iter().sum())
+            .collect()
+    };
+    let (ort, tract) = (losses("ort"), losses("tract"));
+    assert_eq!((ort.len(), tract.len()), (4, 4));
+    for (ort, tract) in ort.iter().zip(&tract) {
+        assert!((ort / tract - 1.0).abs() < 2e-3, "{ort} and {tract}");
+    }
+}
+
+#[test]
+fn the_gate_refuses_and_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = export("yolo11n.onnx");
+    let data = data_for(&base, folder.path(), 4, 2);
+    let out = folder.path().join("out/new.onnx");
+    std::fs::create_dir(folder.path().join("out")).unwrap();
+    // A rate this small changes nothing that the hold-out sees.
+    let output = train(&base, &data, &out, &["--epochs", "1", "--views", "1", "--lr", "1e-12"]);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(last(&output)["promoted"], false);
+    assert_eq!(std::fs::read_dir(out.parent().unwrap()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = export("yolov8n.onnx");
+    let data = data_for(&base, folder.path(), 5, 2);
+    let model = |name: &str, seed: &str| {
+        let out = folder.path().join(name);
+        train(
+            &base,
+            &data,
+            &out,
+            &["--epochs", "2", "--views", "2", "--force", "--threads", "1", "--seed", seed],
+        );
+        std::fs::read(out).unwrap()
+    };
+    let first = model("a.onnx", "3");
+    assert_eq!(first, model("b.onnx", "3"));
+    assert_ne!(first, model("c.onnx", "4"));
+}
+
+#[test]
+fn classes_of_the_data_are_matched_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = drawn::data_set(folder.path(), &CLASSES, 4, 2, 160);
+    let output = train(&export("yolo11n.onnx"), &data, &folder.path().join("new.onnx"), &["--epochs", "1"]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("the model has no class"), "{message}");
+}
