@@ -37,8 +37,8 @@ impl Failure {
     /// Prints the line and gives the code.
     pub fn report(self) -> ExitCode {
         let (message, code) = match self {
-            Failure::Failed(error) => (format!("{error:#}"), 1),
-            Failure::Input(error) => (format!("{error:#}"), 2),
+            Failure::Failed(error) => (words(&error), 1),
+            Failure::Input(error) => (words(&error), 2),
             Failure::Nothing(message) => (message, 3),
             Failure::Silent => return ExitCode::SUCCESS,
         };
@@ -47,6 +47,13 @@ impl Failure {
         eprintln!("graftd: {}", line.join(" "));
         ExitCode::from(code)
     }
+}
+
+/// The error and its causes; a cause that the error's own words hold is not said twice.
+fn words(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 impl From<DatasetError> for Failure {

@@ -65,8 +65,8 @@ impl Core {
         facts: Arc<Facts>,
         events: SyncSender<Event>,
     ) -> Result<Self, DaemonError> {
-        let slot = models::current_slot(&config, &store)?;
         let runtime = runtime::open(&config.runtime.backbone())?;
+        let slot = models::current_slot(&config, &store)?;
         let detector = models::open_detector(&config, &store, slot.slot, &*runtime)?;
         let classes = store.samples().classes()?;
         let now = Instant::now();

@@ -102,8 +102,10 @@ fn hint(source: &std::io::Error) -> &'static str {
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
             "; the state directory must be writable: name another with --state-dir or give this user the right"
         }
-        std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => {
-            "; the state directory must be a folder: name another with --state-dir"
+        std::io::ErrorKind::NotADirectory
+        | std::io::ErrorKind::AlreadyExists
+        | std::io::ErrorKind::NotFound => {
+            "; the state directory must be a folder that can be made: name another with --state-dir"
         }
         _ => "",
     }
