@@ -1,5 +1,7 @@
 //! Bad input through the real program: exit code 2, one line that says what to do, nothing left behind.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! The daemon, as its users meet it: a process, a real broker, kills.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod support;
 
 use std::collections::HashMap;

@@ -1,6 +1,8 @@
 //! Every supported export, cut and put together again, gives what the file itself gives; every
 //! other export is refused with a reason.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod support;
 
 use graftd::grad::gradient_graph;

@@ -1,6 +1,8 @@
 //! Pictures are fitted into the input, and outputs read back into boxes, as the reference predictor
 //! does it.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod support;
 
 use graftd::picture::Picture;

@@ -78,6 +78,10 @@ fn builder(environment: &Environment, options: &SessionOptions) -> Result<Sessio
         .map_err(|error| refuse(error.to_string()))?
         // Idle worker threads that spin would burn a core of a daemon that mostly waits.
         .with_intra_op_spinning(false)
+        .map_err(|error| refuse(error.to_string()))?
+        // A planned block for all intermediate values at once holds a third more than they need one after
+        // the other (training a head at 416: 1,116 MB against 775), and saves no time.
+        .with_memory_pattern(false)
         .map_err(|error| refuse(error.to_string()))?;
     if options.threads > 0 {
         builder = builder.with_intra_threads(options.threads).map_err(|error| refuse(error.to_string()))?;

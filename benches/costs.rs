@@ -1,0 +1,167 @@
+//! CPU time per picture of every stage, per scope and runtime, on one thread, and memory.
+//!
+//! ```sh
+//! cargo bench --bench costs                       # the bundled base
+//! cargo bench --bench costs -- yolo11n.onnx 320   # another export, with its side where it is free
+//! ```
+//!
+//! Each line is measured in a process of its own, so that its memory is its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use graftd::dataset::DataSet;
+use graftd::grad::{Optimizer, Schedule, compile};
+use graftd::label::LabelBox;
+use graftd::picture::Picture;
+use graftd::runtime::{self, RuntimeChoice, SessionOptions, Value};
+use graftd::tensor::Tensor;
+use graftd::train::{Scope, cpu_seconds, peak_rss_mb};
+use graftd::yolo::assign::Assigner;
+use graftd::yolo::backbone::{Backbone, head_shape, input_size};
+use graftd::yolo::criterion::{Criterion, Gains};
+use graftd::yolo::cut::{self, Cut, MapSource};
+use graftd::yolo::export::Export;
+use graftd::yolo::letterbox::{Fit, letterbox};
+use graftd::yolo::maps::RawMaps;
+
+const BATCH: usize = 8;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [one, runtime, scope, model, side] = &arguments[..]
+        && one == "--one"
+    {
+        return measure(runtime, scope.parse()?, Path::new(model), side.parse().ok());
+    }
+    let model = arguments.first().map_or("models/base.onnx", String::as_str);
+    let side = arguments.get(1).map_or("-", String::as_str);
+    println!("{model}, batches of {BATCH}, 1 thread: CPU ms per picture");
+    println!(
+        "| runtime | scope | decode + letterbox | backbone | head forward | criterion | head backward + update | memory MB |"
+    );
+    println!("|---|---|--:|--:|--:|--:|--:|--:|");
+    for runtime in ["ort", "tract"] {
+        for scope in ["last", "cls", "head"] {
+            let status = Command::new(std::env::current_exe()?)
+                .args(["--one", runtime, scope, model, side])
+                .env("RAYON_NUM_THREADS", "1")
+                .status()?;
+            anyhow::ensure!(status.success(), "{runtime} {scope} failed");
+        }
+    }
+    Ok(())
+}
+
+/// CPU milliseconds of one call, the mean over `times` after one that does not count.
+fn time<T>(times: u32, mut work: impl FnMut() -> Result<T>) -> Result<f64> {
+    work()?;
+    let start = cpu_seconds();
+    for _ in 0..times {
+        work()?;
+    }
+    Ok((cpu_seconds() - start) * 1000.0 / f64::from(times))
+}
+
+fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) -> Result<()> {
+    let runtime = runtime::open(&RuntimeChoice { kind: runtime_name.parse()?, library: None })?;
+    let options = SessionOptions { threads: 1 };
+    let export = Export::read(model).with_context(|| model.display().to_string())?;
+    let size = input_size(&export, side).map_err(anyhow::Error::msg)?;
+    let chooses: cut::Chooses = match scope {
+        Scope::Last => &cut::last,
+        Scope::Cls => &cut::class_branch,
+        Scope::Head => &cut::whole_head,
+    };
+    let cut = Cut::new(&export, chooses, size)?;
+
+    let data = DataSet::open(&PathBuf::from("demo/treecrowns/data.yaml"))?;
+    let examples = &data.train[..BATCH];
+    let bytes = std::fs::read(&examples[0].picture)?;
+    let mut pixels = vec![0.0; 3 * size.0 * size.1];
+    let decode = time(20, || {
+        letterbox(&Picture::decode(&bytes)?, size, Fit::Exact, &mut pixels);
+        Ok(())
+    })?;
+
+    let mut backbone = Backbone::load(&export, &cut, size, &*runtime, &options)?;
+    let shapes = backbone.shapes().to_vec();
+    let per_run = backbone.batch();
+    let input = Tensor::new([per_run, 3, size.0, size.1], pixels.repeat(per_run));
+    let backbone_ms = time(8, || Ok(backbone.run(input.clone())?))? / per_run as f64;
+    // The same features for the whole batch will do: no operator's time depends on values.
+    let features: Vec<Value> = backbone
+        .run(input.clone())?
+        .iter()
+        .zip(&shapes)
+        .map(|(value, shape)| {
+            let one: usize = shape.iter().product();
+            let mut shape = shape.clone();
+            shape[0] = BATCH;
+            Tensor::new(shape, value.data()[..one].repeat(BATCH)).into()
+        })
+        .collect();
+    drop(backbone);
+
+    let subgraph = cut.subgraph(BATCH, &shapes);
+    let compiled = compile(&subgraph, Optimizer::adamw())?;
+    let mut forward = runtime.load(&compiled.forward.encode(), &options)?;
+    let mut step = runtime.load(&compiled.step.encode(), &options)?;
+    let weights: Value = {
+        let weights = compiled.layout.gather(&subgraph)?;
+        Tensor::new([weights.len()], weights).into()
+    };
+    let feeds: Vec<&Value> = features[..cut.n_head_inputs].iter().chain([&weights]).collect();
+    let forward_ms = time(6, || Ok(forward.run(&feeds)?))? / BATCH as f64;
+
+    let outputs = forward.run(&feeds)?;
+    let data_of = |source: &MapSource| match *source {
+        MapSource::Head(index) => outputs[index].data(),
+        MapSource::Backbone(index) => features[index].data(),
+    };
+    let maps = RawMaps {
+        batch: BATCH,
+        boxes: cut.maps.iter().map(|(boxes, _)| data_of(boxes)).collect(),
+        classes: cut.maps.iter().map(|(_, classes)| data_of(classes)).collect(),
+    };
+    let truth: Vec<Vec<LabelBox>> = examples.iter().map(|example| example.labels.clone()).collect();
+    let criterion = Criterion::new(&head_shape(&export, size), Gains::default(), Assigner::ONE_TO_MANY);
+    let mut gradients = criterion.gradients(BATCH);
+    let criterion_ms = time(10, || Ok(criterion.evaluate(&maps, &truth, &mut gradients)))? / BATCH as f64;
+
+    let shape_of = |index: usize| outputs[index].shape();
+    let mut ordered: Vec<Option<Value>> = (0..compiled.n_outputs).map(|_| None).collect();
+    for (level, (boxes, classes)) in cut.maps.iter().enumerate() {
+        if let MapSource::Head(index) = *boxes {
+            ordered[index] = Some(Tensor::new(shape_of(index), gradients.boxes[level].clone()).into());
+        }
+        if let MapSource::Head(index) = *classes {
+            ordered[index] = Some(Tensor::new(shape_of(index), gradients.classes[level].clone()).into());
+        }
+    }
+    let schedule = Schedule { lr: 1e-3, weight_decay: 5e-4, clip_norm: 10.0, ema_decay: 0.99 };
+    let scalars: Vec<Value> = compiled
+        .optimizer
+        .scalars(&schedule, 1)
+        .into_iter()
+        .map(|value| Tensor::scalar(value).into())
+        .collect();
+    let state: Vec<Value> = (0..1 + compiled.optimizer.n_moments())
+        .map(|_| Tensor::zeros([compiled.layout.count()]).into())
+        .collect();
+    let feeds: Vec<&Value> = outputs[compiled.n_outputs..]
+        .iter()
+        .chain(compiled.step_inputs.iter().map(|&index| &features[index]))
+        .chain(compiled.step_gradients.iter().filter_map(|&index| ordered[index].as_ref()))
+        .chain([&weights])
+        .chain(&state)
+        .chain(&scalars)
+        .collect();
+    let step_ms = time(6, || Ok(step.run(&feeds)?))? / BATCH as f64;
+    println!(
+        "| {runtime_name} | {scope} | {decode:.1} | {backbone_ms:.1} | {forward_ms:.1} | {criterion_ms:.1} | {step_ms:.1} | {:.0} |",
+        peak_rss_mb().unwrap_or(f64::NAN)
+    );
+    Ok(())
+}

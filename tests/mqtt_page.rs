@@ -1,0 +1,88 @@
+//! docs/mqtt.md tells the truth: its commands are read as the daemon reads them, its reports have the
+//! keys that the daemon writes.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::collections::BTreeSet;
+
+use graftd::mqtt::{Arguments, COMMANDS, Payload, RunOutcome, StateReport, parse};
+use graftd::train::TrainEvent;
+use serde_json::Value;
+
+/// What stands after ``` and the text of each JSON example.
+fn examples() -> Vec<(String, String)> {
+    let page = include_str!("../docs/mqtt.md");
+    let mut examples = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if let Some(kind) = line.strip_prefix("```json") {
+            let text: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
+            examples.push((kind.trim().to_owned(), text.join("\n")));
+        }
+    }
+    examples
+}
+
+fn keys(value: &Value) -> BTreeSet<String> {
+    value.as_object().expect("an object").keys().cloned().collect()
+}
+
+#[test]
+fn every_command_has_an_example_that_the_daemon_reads() {
+    let examples = examples();
+    for command in COMMANDS {
+        let (_, text) =
+            examples.iter().find(|(kind, _)| *kind == format!("command {command}")).expect("an example");
+        match parse(command, Some("1"), text.as_bytes()) {
+            Payload::Init(Arguments::Label(arguments)) => {
+                let classes = ["tree".to_owned()];
+                assert!(arguments.boxes.iter().all(|labelled| labelled.resolve(&classes).is_ok()), "{text}");
+            }
+            Payload::Init(_) => {}
+            other => panic!("{command}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_example_of_a_report_is_what_the_daemon_writes() {
+    for (kind, text) in examples() {
+        let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        match kind.as_str() {
+            "event" => {
+                let event: TrainEvent = serde_json::from_value(value.clone()).expect("an event");
+                let mut written = keys(&serde_json::to_value(event).expect("JSON"));
+                written.insert("run".into());
+                assert_eq!(keys(&value), written);
+            }
+            "end" => {
+                let outcome: RunOutcome = serde_json::from_value(value.clone()).expect("an outcome");
+                let mut written = keys(&serde_json::to_value(outcome).expect("JSON"));
+                written.extend(["run", "event", "reason"].map(String::from));
+                assert_eq!(keys(&value), written);
+            }
+            "" if value.get("uptime").is_some() => {
+                let state = StateReport {
+                    version: "",
+                    uptime: 0,
+                    slot: 0,
+                    classes: vec![],
+                    samples: 0,
+                    labelled: 0,
+                    holdout: 0,
+                    frames: 0,
+                    bad_frames: 0,
+                    camera: "on",
+                    runtime: "ort",
+                    run: None,
+                    outbox: 0,
+                    set_aside: 0,
+                    disk_free_mb: None,
+                    temperature: None,
+                };
+                assert_eq!(keys(&value), keys(&serde_json::to_value(state).expect("JSON")));
+            }
+            _ => {}
+        }
+    }
+}
