@@ -16,6 +16,9 @@ import pickle
 import tempfile
 import time
 
+# Read when onnxruntime is loaded: official builds report their use to their makers otherwise.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import numpy as np
 import onnxruntime
 import torch

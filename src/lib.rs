@@ -9,9 +9,11 @@
 //! - [`cli`]: one file per subcommand: arguments in, library call, words out.
 //! - [`demo`]: the whole loop on bundled pictures.
 //! - [`daemon`]: the running service; wires the rooms together.
-//! - [`mqtt`]: topics, commands, reports, and the pump that empties the outbox.
+//! - [`mqtt`]: topics, commands, reports, and the link that empties the outbox.
+//! - [`config`]: the TOML file, typed and checked.
+//! - [`store`]: samples, labels, models and the outbox on disk.
 //! - [`train`]: features cached once, the training loop, the promotion gate.
-//! - [`detect`]: runs the promoted model on a frame.
+//! - [`detect`]: runs a model on a frame.
 //! - [`select`]: is this frame worth keeping?
 //! - [`dataset`]: YOLO folders with pictures and boxes.
 //! - [`yolo`]: what a YOLO is: recognise an export, cut it, letterbox, decode, assign, loss, metrics.
@@ -19,8 +21,6 @@
 //! - [`runtime`]: runs an ONNX graph: ONNX Runtime or tract.
 //! - [`onnx`]: an ONNX graph in memory: read, check, infer shapes, edit, build, write.
 //! - [`capture`]: where frames come from.
-//! - [`store`]: samples, labels, models and the outbox on disk.
-//! - [`config`]: the TOML file, typed and checked.
 //! - [`label`], [`picture`], [`tensor`]: the three plain values that the rooms exchange.
 
 pub mod label;

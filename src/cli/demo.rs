@@ -17,7 +17,7 @@ use super::train::{interrupted, table};
 /// Arguments of `graftd demo`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// A broker to use, mqtt://host[:port]; without it one runs inside the process.
+    /// A broker to use, such as mqtt://127.0.0.1:1883; without it one runs inside the process.
     #[arg(long, value_name = "URL")]
     broker: Option<Broker>,
     /// Where the new model and the pictures go.

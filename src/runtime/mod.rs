@@ -23,9 +23,11 @@ mod library;
 mod onnxruntime;
 #[cfg(feature = "tract")]
 mod pure;
+mod telemetry;
 mod value;
 
 pub use choice::{RuntimeChoice, RuntimeKind, UnknownRuntime, open};
+pub use telemetry::forbid_telemetry;
 pub use value::Value;
 
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::TensorRef;
 
 use super::value::{Holder, Value};
-use super::{Runtime, RuntimeError, Session, SessionOptions};
+use super::{Runtime, RuntimeError, Session, SessionOptions, telemetry};
 
 const NAME: &str = "ort";
 
@@ -30,6 +30,12 @@ impl Ort {
     /// Loads the library. A process can hold one ONNX Runtime: a second path is served by the first.
     pub(super) fn open(path: &Path) -> Result<Self, RuntimeError> {
         let loaded = LOADED.get_or_init(|| {
+            if !telemetry::is_forbidden() {
+                tracing::warn!(
+                    "ONNX Runtime may report its use to its makers; call forbid_telemetry first, or set \
+                     ORT_DISABLE_TELEMETRY=1 and ORT_TELEMETRY_DISABLED=1"
+                );
+            }
             let builder = ort::init_from(path).map_err(|error| error.to_string())?;
             let environment = builder
                 .with_name("graftd")

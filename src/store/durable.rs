@@ -6,16 +6,23 @@ use std::path::Path;
 
 use super::StoreError;
 
-/// Makes a folder and those above it, durably.
+/// Makes a folder and those above it, durably: a new folder's name lies in the one above it, so that one
+/// is synced.
 pub(super) fn make_dir(path: &Path) -> Result<(), StoreError> {
     if path.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(path).map_err(StoreError::io(path))?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => Ok(()),
+    let parent =
+        path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    if let Some(parent) = parent {
+        make_dir(parent)?;
     }
+    match fs::create_dir(path) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made.map_err(StoreError::io(path))?,
+    }
+    parent.map_or(Ok(()), sync_dir)
 }
 
 /// Syncs a folder's entries.
@@ -43,7 +50,7 @@ pub(super) fn free_space(path: &Path) -> Option<u64> {
     Some(stat.f_bavail * stat.f_frsize)
 }
 
-/// Removes what an interrupted [`write`] left in a folder.
+/// Removes what an interrupted [`write()`] left in a folder.
 pub(super) fn sweep(dir: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(dir).map_err(StoreError::io(dir))? {
         let entry = entry.map_err(StoreError::io(dir))?;

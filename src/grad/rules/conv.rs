@@ -1,8 +1,8 @@
-//! `Conv`: y[b,o,p] = Σ over c, k of w[o,c,k] · x[b,c, s·p + d·k − pad] + bias[o], in two dimensions,
+//! `Conv`: `y[b,o,p] = Σ over c, k of w[o,c,k] · x[b,c, s·p + d·k − pad] + bias[o]`, in two dimensions,
 //! any stride, dilation, padding and grouping.
 //!
-//! - d(bias)[o] = Σ over b, p of dy[b,o,p].
-//! - dw[o,c,k] = Σ over b, p of dy[b,o,p] · x[b,c, s·p + d·k − pad]: for each kernel tap a slice of
+//! - `d(bias)[o] = Σ over b, p of dy[b,o,p]`.
+//! - `dw[o,c,k] = Σ over b, p of dy[b,o,p] · x[b,c, s·p + d·k − pad]`: for each kernel tap a slice of
 //!   the padded input lines up with dy, so that all taps together are one batched matrix product.
 //!   A depthwise kernel has one channel per group, and a multiply and a sum per tap do.
 //! - dx is the transposed convolution of dy with w. With stride and dilation 1 and one group (or
