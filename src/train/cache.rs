@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use sha2::{Digest, Sha256};
 
 /// Identifies a record: a hash of all that decides it.
@@ -123,8 +123,8 @@ impl FeatureCache {
     /// When the record is not there, or `targets` don't add up to it.
     pub(super) fn read(&self, key: &FeatureKey, targets: &mut [&mut [f32]]) {
         let map = self.map.as_ref().expect("a cache with records is mapped");
-        let position = self.positions[key];
-        let bytes = &map[2 * self.record * position..2 * self.record * (position + 1)];
+        let (start, length) = (2 * self.record * self.positions[key], 2 * self.record);
+        let bytes = &map[start..start + length];
         let values: &[f16] = bytemuck::cast_slice(bytes);
         let mut rest = values;
         for target in targets {
@@ -133,6 +133,7 @@ impl FeatureCache {
             rest = tail;
         }
         assert!(rest.is_empty(), "targets hold fewer values than the record");
+        give_back(map, start, length);
     }
 
     #[allow(unsafe_code, reason = "memory-mapping a file is unsafe by nature")]
@@ -151,6 +152,17 @@ impl FeatureCache {
     fn fail(&self, source: io::Error) -> CacheError {
         CacheError { path: self.folder.clone(), source }
     }
+}
+
+/// Pages that were read count as this process's memory, so that a run would seem to grow with its
+/// samples. Given back, they stay in the kernel's cache, which has them ready for the next epoch.
+#[allow(unsafe_code, reason = "advising the kernel is unsafe where it may change what a map holds")]
+fn give_back(map: &Mmap, start: usize, length: usize) {
+    // SAFETY: the map is read-only and of a file, so pages that are given back hold the same bytes when
+    // they are next looked at.
+    let advised = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, length) };
+    // It is advice: a kernel that does not take it keeps the pages, and nothing else.
+    let _ = advised;
 }
 
 #[cfg(test)]
