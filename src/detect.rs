@@ -84,9 +84,19 @@ impl Detector {
         let index = |source: &MapSource| match *source {
             MapSource::Backbone(index) | MapSource::Head(index) => index,
         };
+        let maps: Vec<(usize, usize)> =
+            cut.maps.iter().map(|(boxes, classes)| (index(boxes), index(classes))).collect();
+        let shape = head_shape(export, size);
+        let found = |index: usize| backbone.shapes()[index].as_slice();
+        shape
+            .check(
+                maps.iter().map(|&(boxes, _)| found(boxes)),
+                maps.iter().map(|&(_, classes)| found(classes)),
+            )
+            .map_err(DetectError::Size)?;
         Ok(Detector {
-            shape: head_shape(export, size),
-            maps: cut.maps.iter().map(|(boxes, classes)| (index(boxes), index(classes))).collect(),
+            shape,
+            maps,
             classes: export.classes.clone(),
             input: Tensor::zeros([backbone.batch(), 3, size.0, size.1]),
             backbone,

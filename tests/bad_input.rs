@@ -5,9 +5,11 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use graftd::onnx::Model;
+use graftd::onnx::proto::NodeProto;
 use support::{drawn, goldens, graftd};
 
 const CLASSES: [&str; 3] = ["crown", "weed", "pallet"];
@@ -99,6 +101,68 @@ fn exports_that_are_no_detector() {
         assert_eq!(value["supported"], false, "{name}");
         assert!(!value["reason"].as_str().unwrap().is_empty(), "{name}");
     }
+}
+
+/// A copy of an export, changed, in a folder.
+fn changed(folder: &Path, change: impl FnOnce(&mut Model)) -> PathBuf {
+    let mut model = Model::read(Path::new(&export("yolo11n.onnx"))).unwrap();
+    change(&mut model);
+    let path = folder.join("changed.onnx");
+    fs::write(&path, model.encode()).unwrap();
+    path
+}
+
+/// Index of a head's convolution whose kernel has this name.
+fn head_conv(model: &Model, kernel: &str) -> usize {
+    let reads = |node: &NodeProto| node.op_type() == "Conv" && node.input[1].contains(kernel);
+    model.graph().node.iter().position(reads).unwrap()
+}
+
+#[test]
+fn exports_that_contradict_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    for stride in ["0", "3", "2"] {
+        no_model(&changed(folder.path(), |model| model.set_metadata("stride", stride)), &["stride"]);
+    }
+    // A stride that could be, and is not.
+    let wrong = changed(folder.path(), |model| model.set_metadata("stride", "16"));
+    no_model(&wrong, &["stride 4", "metadata"]);
+    // A level that no head has is none of the head's, and nothing is made room for.
+    let far = changed(folder.path(), |model| {
+        let node = head_conv(model, "cv2.0.0");
+        let name = model.graph().node[node].input[1].clone();
+        let huge = name.replace("cv2.0.", "cv2.1000000000000.");
+        let graph = model.graph_mut();
+        graph.node[node].input[1].clone_from(&huge);
+        let tensor = graph.initializer.iter_mut().find(|tensor| tensor.name() == name).unwrap();
+        tensor.name = Some(huge);
+    });
+    let output = graftd().args(["inspect", "--json"]).arg(far).output().unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["head"]["levels"].as_array().map(Vec::len), Some(3));
+    no_model(
+        &changed(folder.path(), |model| {
+            let node = head_conv(model, "cv2.0.0");
+            let graph = model.graph_mut();
+            graph.node[node].input[2] = String::new();
+            let silent = NodeProto {
+                op_type: Some("Identity".into()),
+                input: vec![String::new()],
+                output: vec![String::new()],
+                ..NodeProto::default()
+            };
+            graph.node.insert(0, silent);
+            graph.node[node + 1].output.clear();
+        }),
+        &["changed.onnx"],
+    );
+    no_model(
+        &changed(folder.path(), |model| {
+            let input = model.graph_mut().input[0].r#type.as_mut().unwrap();
+            input.tensor_type.as_mut().unwrap().shape.as_mut().unwrap().dim[2].dim_value = Some(1 << 20);
+        }),
+        &["1048576"],
+    );
 }
 
 #[test]

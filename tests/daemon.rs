@@ -215,6 +215,7 @@ fn commands_that_cant_be_done_are_answered_and_change_nothing() {
         ("label", json!({"sample": "019aa0c4-7d1e-7c3a-9f00-3b6f0e4d2a11", "boxes": []}), "no sample"),
         ("train", json!({}), "label more"),
         ("train", json!({"epochs": -1}), "epochs"),
+        ("train", json!({"views": 4_294_967_295_u32}), "label more"),
         ("cancel", json!({}), "nothing to cancel"),
         ("promote", json!({"slot": 7}), "no slot 7"),
         ("rollback", json!({}), "nothing before"),
@@ -234,6 +235,19 @@ fn commands_that_cant_be_done_are_answered_and_change_nothing() {
         watcher.command(ROOT, "label", "ok", json!({"sample": id, "boxes": [good]}))["status"],
         "successful"
     );
+}
+
+#[test]
+fn a_message_too_large_to_take_in_does_not_cut_the_device_off() {
+    let mut device = Device::new(1, 1, "");
+    let watcher = Watcher::start(&device.broker, ROOT);
+    device.start();
+    watcher.wait("the daemon to be online", is_online);
+    watcher.publish(&format!("{ROOT}/cmd/label/huge"), vec![b' '; 17 << 20]);
+    watcher.wait("offline", |topic, value| topic == format!("{ROOT}/status") && value == "offline");
+    watcher.wait("the daemon to be online again", is_online);
+    assert_eq!(watcher.command(ROOT, "state", "alive", json!({}))["status"], "successful");
+    assert!(device.log().contains("above 16777216 bytes"), "{}", device.log());
 }
 
 #[test]
@@ -312,6 +326,16 @@ fn a_command_that_a_kill_interrupted_is_answered_after_the_restart() {
     assert_eq!(watcher.command(ROOT, "cancel", "c", json!({}))["status"], "successful");
     let answer = watcher.settled(&format!("{ROOT}/cmd/train/again"));
     assert!(answer["reason"].as_str().unwrap().contains("cancelled"), "{answer}");
+
+    // A database that is gone, as its error advises: samples, labels and classes come back.
+    device.end("-KILL");
+    std::fs::remove_dir_all(device.path("state/store")).unwrap();
+    device.start();
+    let state = watcher.command(ROOT, "state", "restored", json!({}));
+    assert_eq!((&state["result"]["labelled"], &state["result"]["holdout"]), (&json!(12), &json!(4)));
+    assert_eq!(state["result"]["classes"], json!(["crown", "weed", "pallet"]));
+    watcher.publish(&format!("{ROOT}/cmd/train/restored"), train.to_string());
+    watcher.wait("an epoch", |_, value| value["event"] == "epoch");
 }
 
 #[test]

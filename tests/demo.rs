@@ -34,6 +34,14 @@ fn the_demo_gets_better_at_the_trees() {
     assert_eq!(pictures.len(), 6);
     assert!(pictures.iter().all(|path| std::path::Path::new(path.as_str().unwrap()).is_file()));
 
+    // Nothing stays on a broker that others use.
+    let port = broker.port.to_string();
+    let retained = Command::new("mosquitto_sub")
+        .args(["-h", "127.0.0.1", "-p", &port, "-t", "graftd/#", "-v", "--retained-only", "-W", "2"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&retained.stdout), "");
+
     // The drop-in is worth what the demo says.
     let eval = graftd()
         .args(["eval", "--json", "--data", "demo/treecrowns/data.yaml", "--model"])

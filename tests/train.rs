@@ -110,8 +110,11 @@ fn every_supported_family_and_form_trains_in_every_scope() {
         ("yolo11n-batch4.onnx", "last"),
         ("yolo11n-dynamic.onnx", "head"),
         ("yolo11n-fp16.onnx", "head"),
+        ("yolo11n-nms.onnx", "head"),
         ("yolo11n-nosimplify.onnx", "cls"),
         ("yolo11n-opset17.onnx", "last"),
+        ("yolov10n.onnx", "cls"),
+        ("yolo26n.onnx", "head"),
         ("yolo12n.onnx", "head"),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -187,6 +190,48 @@ fn the_same_seed_gives_the_same_model() {
     let first = model("a.onnx", "3");
     assert_eq!(first, model("b.onnx", "3"));
     assert_ne!(first, model("c.onnx", "4"));
+}
+
+#[test]
+fn what_is_measured_on_is_not_learnt_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = export("yolo12n.onnx");
+    let data = data_for(&base, folder.path(), 6, 2);
+    // Two of the six are in the hold-out too, under another name.
+    for index in 0..2 {
+        for (kind, ending) in [("images", "png"), ("labels", "txt")] {
+            let file =
+                |split: &str, name: &str| folder.path().join(format!("{kind}/{split}/{name}.{ending}"));
+            std::fs::copy(file("val", &format!("00{index}")), file("train", &format!("00{index}"))).unwrap();
+        }
+    }
+    let out = folder.path().join("new.onnx");
+    let output = train(&base, &data, &out, &["--epochs", "1", "--force"]);
+    let (events, log) =
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr));
+    assert!(events.lines().next().unwrap().contains(r#""samples":4"#), "{events}");
+    assert!(log.contains("2 training pictures are in the hold-out"), "{log}");
+
+    let text = std::fs::read_to_string(&data).unwrap().replace("images/train", "images/val");
+    std::fs::write(&data, text).unwrap();
+    let output = train(&base, &data, &out, &["--epochs", "1"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("keep the two apart"));
+}
+
+#[test]
+fn a_reader_that_leaves_changes_neither_the_model_nor_the_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = export("yolo11n.onnx");
+    let data = data_for(&base, folder.path(), 4, 2);
+    let out = folder.path().join("new.onnx");
+    let mut command = graftd();
+    command.args(["train", "--json", "--force", "--epochs", "1", "--lr", "1e-12", "--base"]).arg(&base);
+    command.arg("--data").arg(&data).arg("--out").arg(&out);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    assert!(out.is_file());
 }
 
 #[test]

@@ -100,9 +100,10 @@ impl From<TrainError> for Failure {
             | TrainError::Picture(_)
             | TrainError::Grad(_)
             | TrainError::Onnx(_) => Failure::Input(error.into()),
-            TrainError::Cache(_) | TrainError::Diverged { .. } | TrainError::Cancelled => {
-                Failure::Failed(error.into())
-            }
+            TrainError::Cache(_)
+            | TrainError::Diverged { .. }
+            | TrainError::Panicked
+            | TrainError::Cancelled => Failure::Failed(error.into()),
         }
     }
 }

@@ -108,19 +108,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         }
     };
     let outcome = fine_tune(&args.base, &set, &options, runtime.as_ref(), cache, &mut on_event, &cancel)?;
-    if let Some(failure) = broken {
-        return Err(failure);
-    }
     let write = outcome.verdict.promoted || args.force;
     if write {
         replace(&args.out, &outcome.model)?;
     }
-    if args.json {
-        print::json(&outcome)?;
-    } else {
-        for line in lines(&outcome) {
-            print::line(&line)?;
-        }
+    // Whoever read the output may have left; the work and its exit code stay the same.
+    match broken.map_or_else(|| report(args, &outcome), Err) {
+        Ok(()) | Err(Failure::Silent) => {}
+        Err(failure) => return Err(failure),
     }
     if outcome.verdict.promoted {
         eprintln!("{} is written: a drop-in for {}", args.out.display(), args.base.display());
@@ -128,6 +123,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let what = if write { "it is written all the same" } else { "nothing is written (--force writes it)" };
     Err(Failure::Nothing(format!("not promoted: {}; {what}", outcome.verdict.reason)))
+}
+
+fn report(args: &Args, outcome: &Outcome) -> Result<(), Failure> {
+    if args.json {
+        return print::json(outcome);
+    }
+    lines(outcome).iter().try_for_each(|line| print::line(line))
 }
 
 /// Before the work begins: can the outcome be written at its end?

@@ -240,6 +240,11 @@ impl Config {
         Ok(config)
     }
 
+    /// The name under which the daemon is known to the broker.
+    pub fn client_id(&self) -> String {
+        format!("graftd-{}", self.device)
+    }
+
     /// Checks ranges: the key that is wrong, and what to write.
     ///
     /// # Errors

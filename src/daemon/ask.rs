@@ -123,7 +123,10 @@ impl Core {
     /// Commands that an earlier life of this daemon took on and did not bring to an end.
     pub(super) fn settle_interrupted(&mut self) -> Result<(), StoreError> {
         for (command, id) in self.store.commands().unsettled()? {
-            let answer = Answer::failed("interrupted by a restart of graftd; send it again under a new id");
+            let answer = Answer::failed(
+                "interrupted by a restart of graftd, and perhaps done; look at state and model, then send it \
+                 again under a new id if need be",
+            );
             self.settle(&Ask::Command { command, id }, &answer)?;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The loop: takes one event after the other and decides.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ use super::{DaemonError, health, models};
 const STATE_EVERY: Duration = Duration::from_secs(30);
 const STATE_AFTER_CHANGE: Duration = Duration::from_secs(1);
 /// From the wish to stop to the end.
-const STOP_WITHIN: Duration = Duration::from_secs(4);
+const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the loop owns.
 pub(super) struct Core {
@@ -46,6 +47,8 @@ pub(super) struct Core {
     /// Who waits for the next frame to be kept.
     pub asked_frames: Vec<Ask>,
     pub run: Option<Run>,
+    /// Somebody wants the daemon to stop, whatever waits in the queue.
+    stopping: Arc<AtomicBool>,
     facts: Arc<Facts>,
     link: Option<Link>,
     selector: Selector,
@@ -64,6 +67,7 @@ impl Core {
         topics: Topics,
         facts: Arc<Facts>,
         events: SyncSender<Event>,
+        stopping: Arc<AtomicBool>,
     ) -> Result<Self, DaemonError> {
         let runtime = runtime::open(&config.runtime.backbone())?;
         let slot = models::current_slot(&config, &store)?;
@@ -83,6 +87,7 @@ impl Core {
             camera: None,
             asked_frames: Vec::new(),
             run: None,
+            stopping,
             facts,
             link: None,
             started: now,
@@ -101,9 +106,12 @@ impl Core {
     }
 
     /// The link is there.
-    pub fn connect(&mut self, link: Link) -> Result<(), DaemonError> {
+    pub fn connect(&mut self, link: Link) {
         self.link = Some(link);
-        Ok(self.settle_interrupted()?)
+        if let Err(error) = self.settle_interrupted() {
+            // A full disk must not keep the device from detecting.
+            tracing::error!("interrupted commands are not answered: {error}");
+        }
     }
 
     /// What stays the same, and the first state.
@@ -119,6 +127,9 @@ impl Core {
     /// Works until it is told to stop, or can't go on.
     pub fn work(mut self, queue: Receiver<Event>) -> Result<(), DaemonError> {
         let ended = loop {
+            if self.stopping.load(Ordering::Relaxed) {
+                break Ok(());
+            }
             let pause = self.state_due.saturating_duration_since(Instant::now());
             let result = match queue.recv_timeout(pause) {
                 Err(RecvTimeoutError::Timeout) => {
@@ -140,11 +151,13 @@ impl Core {
         // Whoever waits to hand an event in need not wait any longer.
         drop(queue);
         self.camera = None;
+        let unanswered = self.no_frame("graftd was stopped; send the command again under a new id");
         let interrupted = self.interrupt_run();
         if let Some(link) = self.link.take() {
             link.stop(Instant::now() + STOP_WITHIN);
         }
         ended?;
+        unanswered?;
         Ok(interrupted?)
     }
 
@@ -156,19 +169,16 @@ impl Core {
                 result
             }
             Event::BadFrame(error) => {
-                self.bad_frames += 1;
                 tracing::warn!("{error}");
+                let result = self.bad_frame(&error.to_string());
                 self.next_frame();
-                Ok(())
+                result
             }
             Event::CameraEnded => {
                 tracing::info!("the camera has no more frames");
                 self.camera = None;
                 self.state_changed();
-                for ask in std::mem::take(&mut self.asked_frames) {
-                    self.settle(&ask, &Answer::failed("the camera has no more frames"))?;
-                }
-                Ok(())
+                self.no_frame("the camera has no more frames")
             }
             Event::Link { event, done } => {
                 let result = match event {
@@ -180,8 +190,11 @@ impl Core {
                     LinkEvent::Refused(_) => Ok(()),
                     LinkEvent::Message { topic, payload } => self.take(&topic, &payload),
                 };
-                // A link that has stopped waiting needs no answer.
-                let _ = done.try_send(());
+                // What could not be taken on is not acknowledged: the broker brings it again. A link that
+                // has stopped waiting needs no answer.
+                if result.is_ok() {
+                    let _ = done.try_send(());
+                }
                 result
             }
             Event::Run(event) => self.run_goes_on(event),
@@ -198,22 +211,34 @@ impl Core {
         }
     }
 
+    /// A frame could not be looked at: whoever waits for it is told.
+    fn bad_frame(&mut self, reason: &str) -> Result<(), StoreError> {
+        self.bad_frames += 1;
+        self.no_frame(reason)
+    }
+
+    /// Answers whoever waits for the next frame.
+    fn no_frame(&mut self, reason: &str) -> Result<(), StoreError> {
+        for ask in std::mem::take(&mut self.asked_frames) {
+            self.settle(&ask, &Answer::failed(reason))?;
+        }
+        Ok(())
+    }
+
     /// Detects, and keeps the frame if it is worth it.
     fn look_at(&mut self, frame: &Frame) -> Result<(), StoreError> {
         let picture = match Picture::decode(&frame.bytes) {
             Ok(picture) => picture,
             Err(error) => {
-                self.bad_frames += 1;
                 tracing::warn!("frame {}: {error}", frame.source);
-                return Ok(());
+                return self.bad_frame(&format!("frame {}: {error}", frame.source));
             }
         };
         let found = match self.detector.detect(&picture, &self.config.detect.keep()) {
             Ok(found) => found,
             Err(error) => {
-                self.bad_frames += 1;
                 tracing::error!("frame {}: {error}", frame.source);
-                return Ok(());
+                return self.bad_frame(&format!("frame {}: {error}", frame.source));
             }
         };
         self.frames += 1;

@@ -15,6 +15,7 @@ mod runs;
 pub use error::DaemonError;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -34,8 +35,23 @@ const QUEUE: usize = 16;
 /// A daemon that runs in this process.
 #[derive(Debug)]
 pub struct Daemon {
-    events: SyncSender<Event>,
+    stop: Stop,
     thread: JoinHandle<Result<(), DaemonError>>,
+}
+
+/// Tells a daemon to stop.
+#[derive(Debug, Clone)]
+struct Stop {
+    stopping: Arc<AtomicBool>,
+    events: SyncSender<Event>,
+}
+
+impl Stop {
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // Wakes the loop. A full queue means that it is awake, a closed one that it has ended.
+        let _ = self.events.try_send(Event::Stop);
+    }
 }
 
 impl Daemon {
@@ -51,29 +67,30 @@ impl Daemon {
         let camera =
             config.camera.folder.as_ref().map(|folder| camera::open(folder, &config.camera)).transpose()?;
         let (events, queue) = sync_channel(QUEUE);
+        let stop = Stop { stopping: Arc::default(), events: events.clone() };
         let settings = LinkSettings {
-            client_id: format!("graftd-{}", config.device),
+            client_id: config.client_id(),
             broker: config.mqtt.broker.clone(),
             password,
             topics: topics.clone(),
             max_packet: config.mqtt.max_packet,
         };
         // What can fail for want of a model or a runtime comes before anything runs.
-        let mut core = Core::open(config, Arc::clone(&store), topics, Arc::clone(&facts), events.clone())?;
+        let stopping = Arc::clone(&stop.stopping);
+        let mut core =
+            Core::open(config, Arc::clone(&store), topics, Arc::clone(&facts), events.clone(), stopping)?;
         if let Some(camera) = camera {
             core.watch(camera.start(events.clone())?);
         }
         core.publish_facts();
-        let link = Link::start(settings, store, facts, event::from_link(events.clone()))?;
-        core.connect(link)?;
+        core.connect(Link::start(settings, store, facts, event::from_link(events))?);
         let thread = thread::Builder::new().name("daemon".into()).spawn(move || core.work(queue))?;
-        Ok(Daemon { events, thread })
+        Ok(Daemon { stop, thread })
     }
 
     /// Asks it to stop in good order; [`Daemon::join`] waits for that.
     pub fn stop(&self) {
-        // A daemon that has ended already needs no asking.
-        let _ = self.events.send(Event::Stop);
+        self.stop.stop();
     }
 
     /// Whether it has ended.
@@ -95,13 +112,14 @@ impl Daemon {
 /// # Errors
 /// When it can't start, or ends by itself.
 pub fn run(config: Config) -> Result<(), DaemonError> {
+    // Until it has started a signal ends the process at once, which the store survives.
+    let daemon = Daemon::start(config)?;
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let handle = signals.handle();
-    let daemon = Daemon::start(config)?;
-    let events = daemon.events.clone();
+    let stop = daemon.stop.clone();
     thread::Builder::new().name("signals".into()).spawn(move || {
         if signals.forever().next().is_some() {
-            let _ = events.send(Event::Stop);
+            stop.stop();
         }
     })?;
     let ended = daemon.join();

@@ -7,26 +7,36 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::detect::{DetectError, Detector};
 use crate::mqtt::ModelReport;
+use crate::onnx::Model;
 use crate::runtime::{Runtime, SessionOptions};
 use crate::store::{Slot, SlotRecord, Store, StoreError};
-use crate::yolo::export::Export;
+use crate::yolo::export::{Export, ExportError};
 
 use super::DaemonError;
 use super::core::Core;
 
 /// The current slot; at the first start the base becomes slot 0.
 pub(super) fn current_slot(config: &Config, store: &Store) -> Result<Slot, DaemonError> {
+    let classes = |classes: &[String]| match store.samples().classes()?.is_empty() {
+        // A new store, or one whose records came back from the copies beside the frames.
+        true => store.samples().set_classes(classes),
+        false => Ok(()),
+    };
     if let Some(slot) = store.models().current()? {
+        classes(&slot.record.classes)?;
         return Ok(slot);
     }
     let path = &config.model.base;
-    // Read once and only then looked at, so that slot 0 is what was looked at.
-    let bytes = fs::read(path).map_err(|source| DaemonError::Base { path: path.clone(), source })?;
-    let model = |source| DetectError::Model { path: path.clone(), source };
-    let export = Export::read(path).map_err(model)?;
-    if store.samples().classes()?.is_empty() {
-        store.samples().set_classes(&export.classes)?;
+    let mut bytes = fs::read(path).map_err(|source| DaemonError::Base { path: path.clone(), source })?;
+    let model = |source: ExportError| DetectError::Model { path: path.clone(), source };
+    let mut read = Model::parse(&bytes).map_err(|error| model(error.into()))?;
+    if read.has_external_data() {
+        // A slot is one file.
+        read = Model::read(path).map_err(|error| model(error.into()))?;
+        bytes = read.encode();
     }
+    let export = Export::new(read).map_err(model)?;
+    classes(&export.classes)?;
     let record = SlotRecord { classes: export.classes, ..SlotRecord::default() };
     Ok(store.models().promote(&bytes, record)?)
 }
@@ -40,6 +50,19 @@ pub(super) fn open_detector(
 ) -> Result<Detector, DetectError> {
     let options = SessionOptions { threads: config.runtime.threads };
     Detector::open(&store.models().model_path(slot), config.model.imgsz, runtime, &options)
+}
+
+/// Loads a candidate that is not in a slot yet.
+pub(super) fn candidate_detector(
+    config: &Config,
+    model: &[u8],
+    runtime: &dyn Runtime,
+) -> Result<Detector, DetectError> {
+    let candidate = |source| DetectError::Model { path: "candidate".into(), source };
+    let model = Model::parse(model).map_err(|error| candidate(error.into()))?;
+    let export = Export::new(model).map_err(candidate)?;
+    let options = SessionOptions { threads: config.runtime.threads };
+    Detector::new(&export, config.model.imgsz, runtime, &options)
 }
 
 impl Core {

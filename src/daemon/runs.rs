@@ -1,5 +1,6 @@
 //! Runs: started by a command, in a thread of their own, reported as they go.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -16,7 +17,7 @@ use crate::train::{Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, f
 use super::ask::Ask;
 use super::core::Core;
 use super::event::Event;
-use super::models::open_detector;
+use super::models::candidate_detector;
 
 /// The backbone's progress is reported at most so often.
 const FEATURES_EVERY: Duration = Duration::from_secs(2);
@@ -68,10 +69,13 @@ impl Core {
                 // A daemon that has ended hears nothing; it has set `cancelled` before.
                 let _ = events.send(Event::Run(event));
             };
-            let outcome = match runtime::open(&choice) {
+            let run = AssertUnwindSafe(|| match runtime::open(&choice) {
                 Ok(runtime) => fine_tune(&base, &set, &options, &*runtime, &features, &mut tell, &cancelled),
                 Err(error) => Err(TrainError::Runtime(error)),
-            };
+            });
+            // A mistake of ours must not leave the command without an answer and the daemon with a run
+            // that never ends.
+            let outcome = catch_unwind(run).unwrap_or(Err(TrainError::Panicked));
             let _ = events.send(Event::RunEnded(Box::new(outcome)));
         };
         let started = thread::Builder::new().name("train".into()).spawn(work);
@@ -101,6 +105,10 @@ impl Core {
         let Some(run) = self.run.take() else { return Ok(()) };
         self.state_changed();
         let outcome = match outcome {
+            // `cancel` has been answered that nothing is changed, however late it came.
+            Ok(_) if run.cancel.load(Ordering::Relaxed) => {
+                return self.run_failed(run, TrainError::Cancelled.to_string());
+            }
             Ok(outcome) => outcome,
             Err(error) => return self.run_failed(run, error.to_string()),
         };
@@ -143,32 +151,20 @@ impl Core {
         if !outcome.verdict.promoted {
             return Ok(None);
         }
-        let old = self.slot.clone();
+        let detector = candidate_detector(&self.config, &outcome.model, &*self.runtime)
+            .map_err(|error| format!("the candidate can't be loaded: {error}; the old model stays"))?;
         let record = SlotRecord {
-            classes: old.record.classes.clone(),
-            base: Some(old.sha256.clone()),
+            classes: self.slot.record.classes.clone(),
+            base: Some(self.slot.sha256.clone()),
             before: serde_json::to_value(&outcome.before).ok(),
             after: serde_json::to_value(&outcome.after).ok(),
             trained_on: Some(run.trained_on.clone()),
             reason: Some(outcome.verdict.reason.clone()),
         };
         let slot = self.store.models().promote(&outcome.model, record).map_err(|error| error.to_string())?;
-        match open_detector(&self.config, &self.store, slot.slot, &*self.runtime) {
-            Ok(detector) => {
-                let number = slot.slot;
-                self.follow(slot, detector);
-                Ok(Some(number))
-            }
-            Err(error) => {
-                let back = self.store.models().rollback();
-                back.map_err(|back| {
-                    format!(
-                        "the candidate can't be loaded ({error}), nor the old model brought back ({back})"
-                    )
-                })?;
-                Err(format!("the candidate can't be loaded: {error}; the old model stays"))
-            }
-        }
+        let number = slot.slot;
+        self.follow(slot, detector);
+        Ok(Some(number))
     }
 
     /// The daemon stops: the run is told, its command answered.

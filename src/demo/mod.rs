@@ -138,15 +138,27 @@ pub fn run(
     };
     let config = configuration(options, scratch.path(), frames, &broker);
     let topics = Topics::new(format!("graftd/{}", config.device));
-    let state_dir = config.state_dir.clone();
+    let (state_dir, client_id) = (config.state_dir.clone(), config.client_id());
     let operator = Operator::start(&broker, topics, truth).map_err(DemoError::LocalBroker)?;
     let daemon = Daemon::start(config)?;
     stages.end("start");
     let watched = watch(&operator, &daemon, tell, interrupted, &mut stages, &broker);
-    let cleared = operator.finish(options.broker.is_some());
     daemon.stop();
     let joined = daemon.join();
-    let (run, reason) = watched?;
+    // The daemon has said its last word by now.
+    let cleared = match &options.broker {
+        Some(broker) => operator.clear(broker, &client_id),
+        None => Ok(()),
+    };
+    operator.finish();
+    let (run, reason) = match watched {
+        Err(silence @ DemoError::Silence(_)) => {
+            // Its own error says more than that nothing was heard from it.
+            joined?;
+            return Err(silence);
+        }
+        watched => watched?,
+    };
     joined?;
     cleared.map_err(|reason| DemoError::Broker { broker, reason })?;
 

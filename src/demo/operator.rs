@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::Broker;
 use crate::label::LabelBox;
-use crate::mqtt::{COMMANDS, Incoming, RunOutcome, Topics};
+use crate::mqtt::{COMMANDS, Incoming, RunOutcome, Topics, end_session};
 use crate::train::TrainEvent;
 
 /// What is on a picture, and what it is for.
@@ -74,31 +74,38 @@ impl Operator {
     /// Connects to a broker and waits there for a daemon below `topics`.
     pub fn start(broker: &Broker, topics: Topics, truth: HashMap<String, Truth>) -> io::Result<Self> {
         let id = format!("graftd-demo-operator-{}", std::process::id());
-        let mut options = MqttOptions::new(id, &broker.host, broker.port);
-        if let Some(user) = &broker.user {
-            options.set_credentials(user, "");
-        }
-        options.set_max_packet_size(4 * 1024 * 1024, 4 * 1024 * 1024);
-        let (client, connection) = Client::new(options, 256);
+        let (client, connection) = Client::new(options(broker, &id), 256);
         let (tell, told) = channel();
         let work = Work { client: client.clone(), topics: topics.clone(), truth, labelled: 0, told: tell };
         let thread = thread::Builder::new().name("operator".into()).spawn(move || work.go(connection))?;
         Ok(Operator { told, client, topics, thread })
     }
 
-    /// Disconnects. `clear` removes what the daemon leaves retained on a broker that others use.
-    pub fn finish(self, clear: bool) -> Result<(), String> {
-        if clear {
-            let facts = [self.topics.state(), self.topics.model()];
-            let capabilities = COMMANDS.map(|command| self.topics.capability(command));
-            for topic in facts.into_iter().chain(capabilities) {
-                self.client.publish(topic, QoS::AtLeastOnce, true, []).map_err(|error| error.to_string())?;
-            }
-        }
+    /// Removes what the daemon, which has ended, leaves on a broker that others use: retained topics
+    /// and its session.
+    pub fn clear(&self, broker: &Broker, client_id: &str) -> Result<(), String> {
+        let facts = [self.topics.status(), self.topics.state(), self.topics.model()];
+        let capabilities = COMMANDS.map(|command| self.topics.capability(command));
+        let retained: Vec<String> = facts.into_iter().chain(capabilities).collect();
+        end_session(options(broker, client_id), &retained).map_err(|error| error.to_string())
+    }
+
+    /// Disconnects.
+    pub fn finish(self) {
         // The connection may have ended by itself; then there is nothing to end.
         let _ = self.client.disconnect();
-        self.thread.join().map_err(|_| "the operator's thread ended in a panic".to_owned())
+        // A panic in it has been written to stderr, and ends nothing else.
+        let _ = self.thread.join();
     }
+}
+
+fn options(broker: &Broker, client_id: &str) -> MqttOptions {
+    let mut options = MqttOptions::new(client_id, &broker.host, broker.port);
+    if let Some(user) = &broker.user {
+        options.set_credentials(user, "");
+    }
+    options.set_max_packet_size(4 * 1024 * 1024, 4 * 1024 * 1024);
+    options
 }
 
 impl Work {

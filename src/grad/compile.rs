@@ -31,6 +31,8 @@ pub struct Compiled {
     pub layout: ParameterLayout,
     /// How many outputs of `forward` come before the stash.
     pub n_outputs: usize,
+    /// Their shapes.
+    pub output_shapes: Vec<Vec<usize>>,
     /// How many values the stash holds.
     pub n_stash: usize,
     /// Which of the subgraph's inputs the step wants, by index.
@@ -62,6 +64,7 @@ pub fn compile(subgraph: &Subgraph, optimizer: Optimizer) -> Result<Compiled, Gr
     let layout = parts.layout;
     optimizer.add_to(&mut parts.backward, &layout, WEIGHTS, &parts.gradient)?;
     Ok(Compiled {
+        output_shapes: subgraph.outputs.iter().map(|name| parts.forward.shape(name).to_vec()).collect(),
         forward: parts.forward.finish(),
         step: parts.backward.finish(),
         layout,

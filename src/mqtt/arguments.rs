@@ -54,7 +54,7 @@ impl LabelledBox {
             ClassRef::Number(number) => {
                 return Err(format!(
                     "class {number} does not exist; the model has 0 to {}",
-                    classes.len() - 1
+                    classes.len().saturating_sub(1)
                 ));
             }
             ClassRef::Name(name) => match classes.iter().position(|known| known == name) {

@@ -144,7 +144,9 @@ pub fn capability(command: &str) -> Value {
             "start a run; what is not given is as configured",
             json!({
                 "scope": {"enum": ["last", "cls", "head"]},
-                "epochs": count, "batch": count, "views": count,
+                "epochs": count,
+                "batch": {"type": "integer", "minimum": 1, "maximum": 256},
+                "views": {"type": "integer", "minimum": 1, "maximum": 64},
                 "lr": {"type": "number", "exclusiveMinimum": 0},
                 "seed": {"type": "integer", "minimum": 0},
                 "patience": {"type": "integer", "minimum": 0},

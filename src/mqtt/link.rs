@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rumqttc::{
     Client, ConnectReturnCode, Connection, ConnectionError, Event, LastWill, MqttOptions, Outgoing, Packet,
-    QoS, SubscribeFilter,
+    QoS, StateError, SubscribeFilter,
 };
 
 use crate::config::Broker;
@@ -20,6 +20,7 @@ use crate::store::{Store, StoreError};
 
 use super::facts::Facts;
 use super::flight::Flight;
+use super::session::end_session;
 use super::topics::Topics;
 
 /// Messages on their way at once.
@@ -165,15 +166,21 @@ impl Shared {
         let mut random = ChaCha8Rng::seed_from_u64(u64::from(std::process::id()));
         let mut pause = FIRST_WAIT;
         let mut told = String::new();
+        let mut forget = false;
         while !self.lock().stopping {
-            let (client, mut connection) = Client::new(self.options(), 256);
+            if forget && let Err(error) = end_session(self.options(), &[]) {
+                tracing::warn!("the session is not ended yet: {error}");
+            }
+            let (client, mut connection) = Client::new(self.options_with_will(), 256);
             connection.eventloop.network_options.set_connection_timeout(CONNECT_TIMEOUT_SECONDS);
             let (was_connected, error) = self.serve(&client, &mut connection, &mut on_event);
-            self.disconnected();
+            // The broker would bring what is too large again at every connection.
+            forget = is_too_large(&error);
+            self.disconnected(forget);
             if self.lock().stopping {
                 return;
             }
-            if was_connected {
+            if was_connected && !forget {
                 (pause, told) = (FIRST_WAIT, String::new());
             }
             let words = match refusal(&error, &self.settings) {
@@ -181,6 +188,10 @@ impl Shared {
                     on_event(LinkEvent::Refused(words.clone()));
                     words
                 }
+                None if forget => format!(
+                    "it brings a message above {LARGEST_INCOMING} bytes; what it has queued for this device is \
+                     dropped. Send commands again, and clear the topic if the message is a retained one"
+                ),
                 None => format!("{error}"),
             };
             // Every attempt fails alike while the broker is away; once is enough to tell.
@@ -244,12 +255,14 @@ impl Shared {
         }
     }
 
-    /// Forgets the connection; a message that ends one connection after the other is set aside.
-    fn disconnected(&self) {
+    /// Forgets the connection; a message that ends one connection after the other is set aside, unless
+    /// something else ended it.
+    fn disconnected(&self, excused: bool) {
         let mut state = self.lock();
         state.client = None;
         let flight = std::mem::take(&mut state.flight);
-        let Some(first) = flight.first().filter(|_| !flight.acknowledged && !state.stopping) else { return };
+        let innocent = excused || flight.acknowledged || state.stopping;
+        let Some(first) = flight.first().filter(|_| !innocent) else { return };
         let strikes = match state.suspect {
             Some((message, strikes)) if message == first => strikes + 1,
             _ => 1,
@@ -286,6 +299,12 @@ impl Shared {
             return Ok(false);
         }
         if let Some((topic, payload)) = self.facts.next_due() {
+            let size = topic.len() + payload.len();
+            if size > self.settings.max_packet {
+                tracing::error!("{topic} has {size} bytes, above mqtt.max_packet; it is not published");
+                self.facts.given(&topic, &payload);
+                return Ok(true);
+            }
             if client.try_publish(&topic, QoS::AtLeastOnce, true, payload.clone()).is_err() {
                 return Ok(false);
             }
@@ -311,6 +330,13 @@ impl Shared {
         Ok(true)
     }
 
+    fn options_with_will(&self) -> MqttOptions {
+        let mut options = self.options();
+        let status = self.settings.topics.status();
+        options.set_last_will(LastWill::new(status, "offline", QoS::AtLeastOnce, true));
+        options
+    }
+
     fn options(&self) -> MqttOptions {
         let settings = &self.settings;
         let mut options = MqttOptions::new(&settings.client_id, &settings.broker.host, settings.broker.port);
@@ -320,7 +346,6 @@ impl Shared {
         options.set_manual_acks(true);
         options.set_inflight(100);
         options.set_max_packet_size(LARGEST_INCOMING, settings.max_packet + 1024);
-        options.set_last_will(LastWill::new(settings.topics.status(), "offline", QoS::AtLeastOnce, true));
         if let Some(user) = &settings.broker.user {
             options.set_credentials(user, settings.password.clone().unwrap_or_default());
         }
@@ -332,6 +357,12 @@ impl Shared {
             tracing::error!("the outbox can't be written: {error}");
         }
     }
+}
+
+/// Whether a message that came in was above what is taken in.
+fn is_too_large(error: &ConnectionError) -> bool {
+    use rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded;
+    matches!(error, ConnectionError::MqttState(StateError::Deserialization(PayloadSizeLimitExceeded(_))))
 }
 
 /// What to do about a broker that answers but does not want us.

@@ -12,6 +12,7 @@ mod facts;
 mod flight;
 mod link;
 mod report;
+mod session;
 mod topics;
 
 pub use arguments::{
@@ -23,4 +24,5 @@ pub use command::{Arguments, COMMANDS, MAX_PAYLOAD, Payload, capability, parse};
 pub use facts::Facts;
 pub use link::{Link, LinkEvent, LinkSettings};
 pub use report::{Answer, BoxReport, ModelReport, RunOutcome, RunReport, SampleReport, StateReport};
+pub use session::end_session;
 pub use topics::{Incoming, Topics};

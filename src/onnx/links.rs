@@ -19,7 +19,8 @@ impl<'a> Links<'a> {
         let mut producer = HashMap::new();
         let mut consumers: HashMap<&str, Vec<usize>> = HashMap::new();
         for (index, node) in graph.node.iter().enumerate() {
-            for name in &node.output {
+            // An empty name stands for an output that nobody wants.
+            for name in node.output.iter().filter(|name| !name.is_empty()) {
                 producer.insert(name.as_str(), index);
             }
             for name in &node.input {

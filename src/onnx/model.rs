@@ -8,6 +8,9 @@ use prost::Message;
 use super::OnnxError;
 use super::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
 
+/// `TensorProto.DataLocation.EXTERNAL`.
+const EXTERNAL: i32 = 1;
+
 /// An ONNX model whose graph is present and consistent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
@@ -27,6 +30,11 @@ impl Model {
             load_external_data(tensor, folder)?;
         }
         Ok(model)
+    }
+
+    /// Whether some of its values lie in files beside it and have not been brought in.
+    pub fn has_external_data(&self) -> bool {
+        self.graph().initializer.iter().any(|tensor| tensor.data_location() == EXTERNAL)
     }
 
     /// Decodes and checks the bytes of a file.
@@ -155,7 +163,7 @@ impl Model {
 
 /// Brings values that lie in a file beside the model into the tensor.
 fn load_external_data(tensor: &mut TensorProto, folder: &Path) -> Result<(), OnnxError> {
-    if tensor.data_location() != 1 {
+    if tensor.data_location() != EXTERNAL {
         return Ok(());
     }
     let entry = |key: &str| {

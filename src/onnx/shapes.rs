@@ -26,9 +26,8 @@ pub fn infer_shapes(
         "Abs" | "Cast" | "Clip" | "Exp" | "HardSigmoid" | "HardSwish" | "Identity" | "LeakyRelu" | "Log"
         | "Neg" | "Reciprocal" | "Relu" | "Sigmoid" | "Sign" | "Softmax" | "Softplus" | "Sqrt" | "Tanh"
         | "BatchNormalization" => single(inference.input(0).map(<[usize]>::to_vec)),
-        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Min" | "Max" | "Greater" | "Less" | "Equal" | "Where" => {
-            single(inference.broadcast_all())
-        }
+        "Add" | "Sub" | "Mul" | "Div" => single(inference.input(1).and_then(|_| inference.broadcast_all())),
+        "Pow" | "Min" | "Max" | "Greater" | "Less" | "Equal" | "Where" => single(inference.broadcast_all()),
         "Conv" => single(inference.conv()),
         "ConvTranspose" => single(inference.conv_transpose()),
         "MaxPool" | "AveragePool" => single(inference.pool()),
@@ -124,17 +123,27 @@ impl Inference<'_> {
             let values: Vec<usize> = values.iter().filter_map(|&value| usize::try_from(value).ok()).collect();
             if values.len() == count { Ok(values) } else { Err(self.bad(&format!("bad {name}"))) }
         };
-        Ok(Window {
+        let window = Window {
             kernel: kernel.to_vec(),
             strides: list("strides", 1, rank)?,
             dilations: list("dilations", 1, rank)?,
             pads: list("pads", 0, 2 * rank)?,
-        })
+        };
+        let (steps, all) = (window.strides.iter().chain(&window.dilations).chain(kernel), &window.pads);
+        if steps.clone().any(|&step| step == 0) || steps.chain(all).any(|&number| number > LONGEST) {
+            return Err(self.bad("a side, stride, dilation or pad is out of range"));
+        }
+        Ok(window)
+    }
+
+    fn group(&self) -> Result<usize, OnnxError> {
+        let group = usize::try_from(int_of(self.node, "group", 1)).ok();
+        group.filter(|group| (1..=LONGEST).contains(group)).ok_or_else(|| self.bad("group is out of range"))
     }
 
     fn conv(&self) -> Result<Vec<usize>, OnnxError> {
         let (x, w) = (self.input(0)?, self.input(1)?);
-        let group = int_of(self.node, "group", 1) as usize;
+        let group = self.group()?;
         if x.len() < 3 || x.len() != w.len() || x[1] != w[1] * group {
             return Err(self.bad("the kernel does not fit the input"));
         }
@@ -144,7 +153,7 @@ impl Inference<'_> {
 
     fn conv_transpose(&self) -> Result<Vec<usize>, OnnxError> {
         let (x, w) = (self.input(0)?, self.input(1)?);
-        let group = int_of(self.node, "group", 1) as usize;
+        let group = self.group()?;
         if x.len() < 3 || x.len() != w.len() || x[1] != w[0] {
             return Err(self.bad("the kernel does not fit the input"));
         }
@@ -237,10 +246,10 @@ impl Inference<'_> {
         let x = self.input(0)?;
         match ints_of(self.node, "perm") {
             None => Ok(x.iter().rev().copied().collect()),
-            Some(perm) if perm.len() == x.len() => {
-                perm.iter().map(|&axis| self.axis(axis, x.len()).map(|axis| x[axis])).collect()
+            Some(perm) if (0..x.len() as i64).all(|axis| perm.contains(&axis)) && perm.len() == x.len() => {
+                Ok(perm.iter().map(|&axis| x[axis as usize]).collect())
             }
-            Some(_) => Err(self.bad("perm has the wrong length")),
+            Some(_) => Err(self.bad("perm is no order of the axes")),
         }
     }
 
@@ -355,6 +364,9 @@ impl Inference<'_> {
     }
 }
 
+/// Sides, strides, dilations and pads of a window, at most: their products must not overflow.
+const LONGEST: usize = 1 << 20;
+
 struct Window {
     kernel: Vec<usize>,
     strides: Vec<usize>,
@@ -399,6 +411,23 @@ mod tests {
         let grouped = node("Conv", &["x", "w"], vec![int("group", 4)]);
         let error = infer_shapes(&grouped, &[vec![2, 4, 7, 8], vec![6, 4, 3, 3]], &|_| None).unwrap_err();
         assert!(error.to_string().contains("does not fit"), "{error}");
+    }
+
+    #[test]
+    fn settings_that_no_convolution_has_are_refused() {
+        for attribute in [
+            ints("strides", &[0, 1]),
+            ints("dilations", &[1, 1 << 40]),
+            ints("pads", &[0, 0, 0, i64::MAX]),
+            int("group", 0),
+            int("group", -1),
+        ] {
+            let conv = node("Conv", &["x", "w"], vec![attribute]);
+            assert!(infer_shapes(&conv, &[vec![1, 4, 7, 8], vec![6, 4, 3, 3]], &|_| None).is_err());
+        }
+        let transpose = node("Transpose", &["x"], vec![ints("perm", &[0, 0])]);
+        assert!(infer_shapes(&transpose, &[vec![2, 3]], &|_| None).is_err());
+        assert!(infer_shapes(&node("Add", &["x"], vec![]), &[vec![2]], &|_| None).is_err());
     }
 
     #[test]

@@ -30,14 +30,13 @@ pub fn tensor_i64(name: &str, values: &[i64]) -> TensorProto {
 /// The shape of a constant.
 ///
 /// # Errors
-/// When a length is negative.
+/// When a length is negative, or there are more values than memory could hold.
 pub fn dims(tensor: &TensorProto) -> Result<Vec<usize>, OnnxError> {
-    tensor
-        .dims
-        .iter()
-        .map(|&dim| usize::try_from(dim))
-        .collect::<Result<_, _>>()
-        .map_err(|_| OnnxError::invalid(format!("{:?} has a negative length", tensor.name())))
+    let dims: Option<Vec<usize>> = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+    let count = |dims: &Vec<usize>| dims.iter().try_fold(1_usize, |count, &dim| count.checked_mul(dim));
+    dims.filter(|dims| count(dims).is_some_and(|count| count <= isize::MAX as usize / 8)).ok_or_else(|| {
+        OnnxError::invalid(format!("{:?} has the impossible shape {:?}", tensor.name(), tensor.dims))
+    })
 }
 
 /// The values of a float constant (float32, float16 or float64), as `f32`.

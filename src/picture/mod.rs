@@ -4,7 +4,11 @@ mod draw;
 
 pub use draw::{Colour, TRUTH, class_colour};
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader};
 
 /// Interleaved 8-bit RGB, row by row from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +55,32 @@ impl PictureError {
     }
 }
 
+/// Pixels of the largest picture that is read: a header of some bytes may claim any size.
+pub const LARGEST: u64 = 100_000_000;
+
+fn refuse(error: impl std::fmt::Display) -> PictureError {
+    PictureError::Decode { reason: error.to_string() }
+}
+
+/// Reads the header: what decodes the rest, how to turn it, and width and height once it is turned.
+fn open(bytes: &[u8]) -> Result<(impl ImageDecoder, Orientation, (u32, u32)), PictureError> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(refuse)?;
+    let mut decoder = reader.into_decoder().map_err(refuse)?;
+    let orientation = decoder.orientation().map_err(refuse)?;
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 || u64::from(width) * u64::from(height) > LARGEST {
+        return Err(refuse(format!("its size is {width}x{height}")));
+    }
+    let lies = matches!(
+        orientation,
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    );
+    Ok((decoder, orientation, if lies { (height, width) } else { (width, height) }))
+}
+
 impl Picture {
     /// A picture of this size from interleaved RGB bytes (`3 * width * height` of them).
     ///
@@ -61,18 +91,18 @@ impl Picture {
         Picture { width, height, rgb }
     }
 
-    /// Decodes JPEG or PNG bytes.
+    /// Decodes JPEG or PNG bytes, upright: phones store a picture as the sensor lay and note how to turn
+    /// it, and whoever labels sees it turned.
     ///
     /// # Errors
-    /// [`PictureError::Decode`] when the bytes are neither, are damaged, or the picture is empty.
+    /// [`PictureError::Decode`] when the bytes are neither, are damaged, or the picture is empty or
+    /// larger than [`LARGEST`].
     pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
-        let decoded = image::load_from_memory(bytes)
-            .map_err(|error| PictureError::Decode { reason: error.to_string() })?
-            .into_rgb8();
+        let (decoder, orientation, _) = open(bytes)?;
+        let mut decoded = DynamicImage::from_decoder(decoder).map_err(refuse)?;
+        decoded.apply_orientation(orientation);
+        let decoded = decoded.into_rgb8();
         let (width, height) = decoded.dimensions();
-        if width == 0 || height == 0 {
-            return Err(PictureError::Decode { reason: format!("its size is {width}x{height}") });
-        }
         Ok(Picture { width, height, rgb: decoded.into_raw() })
     }
 
@@ -86,19 +116,12 @@ impl Picture {
         Picture::decode(&bytes).map_err(|error| error.in_file(path))
     }
 
-    /// Width and height in pixels, from the file's header alone.
+    /// Width and height in pixels of the picture upright, from the file's header alone.
     ///
     /// # Errors
     /// As [`Picture::decode`].
     pub fn size_of(bytes: &[u8]) -> Result<(u32, u32), PictureError> {
-        let decode = |reason: String| PictureError::Decode { reason };
-        let reader = image::ImageReader::new(std::io::Cursor::new(bytes));
-        let reader = reader.with_guessed_format().map_err(|error| decode(error.to_string()))?;
-        let (width, height) = reader.into_dimensions().map_err(|error| decode(error.to_string()))?;
-        if width == 0 || height == 0 {
-            return Err(decode(format!("its size is {width}x{height}")));
-        }
-        Ok((width, height))
+        open(bytes).map(|(.., size)| size)
     }
 
     /// Encodes as JPEG of this quality (1 to 100).
@@ -156,5 +179,46 @@ impl Picture {
     /// The bytes, to draw into.
     pub fn rgb_mut(&mut self) -> &mut [u8] {
         &mut self.rgb
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A JPEG whose note says how to turn it: an EXIF block of one entry (tag 0x0112) behind the first
+    /// marker. Layout: Exif 2.32, section 4.5.
+    fn noted(picture: &Picture, orientation: u8) -> Vec<u8> {
+        let jpeg = picture.to_jpeg(95).unwrap();
+        let mut exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+        let length = (exif.len() as u16 + 2).to_be_bytes();
+        [&jpeg[..2], &[0xff, 0xe1], &length, &exif, &jpeg[2..]].concat()
+    }
+
+    #[test]
+    fn a_phones_picture_stands_upright() {
+        let mut picture = Picture::filled(32, 16, [20; 3]);
+        picture.draw_box([0.0, 0.0, 16.0, 16.0], 16, [220; 3]);
+        // Left half bright; turned by a quarter clockwise the upper half is.
+        let bytes = noted(&picture, 6);
+        let upright = Picture::decode(&bytes).unwrap();
+        assert_eq!((upright.width(), upright.height()), (16, 32));
+        assert_eq!(Picture::size_of(&bytes).unwrap(), (16, 32));
+        assert!(upright.rgb()[..3 * 16].iter().all(|&value| value > 180));
+        assert!(upright.rgb()[3 * 16 * 31..].iter().all(|&value| value < 60));
+        assert_eq!(Picture::size_of(&noted(&picture, 1)).unwrap(), (32, 16));
+    }
+
+    #[test]
+    fn a_header_that_claims_too_much_is_refused() {
+        // A PNG's width and height lie behind its signature and the head of its first chunk.
+        let mut png = Picture::filled(4, 4, [9; 3]).to_png().unwrap();
+        png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+        let crc = crc32fast::hash(&png[12..29]).to_be_bytes();
+        png[29..33].copy_from_slice(&crc);
+        let error = Picture::decode(&png).unwrap_err().to_string();
+        assert!(error.contains("65536x65536"), "{error}");
+        assert!(Picture::size_of(&png).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::StoreError;
@@ -36,6 +37,8 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let attempt = || -> io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(parent)?;
         file.write_all(bytes)?;
+        // Temporary files are private; models are read by other programs too. The folder says who may.
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())

@@ -4,7 +4,7 @@
 //! finds a whole model, the old one or the new.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -120,10 +120,15 @@ impl Models {
         durable::write(&staging.path().join("model.onnx"), model)?;
         write_record(staging.path(), &slot)?;
         let folder = self.folder(number);
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(staging.path(), open).map_err(StoreError::io(staging.path()))?;
         fs::rename(staging.keep(), &folder).map_err(StoreError::io(&folder))?;
         durable::sync_dir(&self.dir)?;
         self.switch(number)?;
-        self.prune(&slot)?;
+        if let Err(error) = self.prune(&slot) {
+            // The switch is done; old slots that stay cost room and nothing else.
+            tracing::warn!("old slots stay: {error}");
+        }
         Ok(slot)
     }
 
@@ -173,8 +178,10 @@ impl Models {
             .filter(|&slot| slot != 0 && slot != current.slot && Some(slot) != current.replaced)
             .collect();
         for &slot in &old[..old.len().saturating_sub(KEEP)] {
-            let folder = self.folder(slot);
-            fs::remove_dir_all(&folder).map_err(StoreError::io(folder))?;
+            // Renamed first, so that what a kill leaves of it is swept and not taken for a slot.
+            let (folder, gone) = (self.folder(slot), self.dir.join(format!(".new-old-{}", name(slot))));
+            fs::rename(&folder, &gone).map_err(StoreError::io(folder))?;
+            fs::remove_dir_all(&gone).map_err(StoreError::io(gone))?;
         }
         Ok(())
     }
@@ -237,6 +244,10 @@ mod tests {
             models.promote(model, SlotRecord::default()).expect("promoted");
             assert_eq!(content(&models), model);
         }
+        // Whoever may enter the state directory may read the models in it.
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode(&models.current_path()), 0o644);
+        assert_eq!(mode(models.model_path(2).parent().expect("a folder")), 0o755);
         assert_eq!(models.rollback().expect("rolled back").slot, 1);
         assert_eq!(content(&models), b"one!");
         assert_eq!(models.activate(2).expect("there").slot, 2);

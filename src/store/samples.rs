@@ -145,9 +145,10 @@ impl Samples {
         let holdout = holdout.or(was).unwrap_or_else(|| falls_into_share(id, share));
         let labels = Labels { boxes, provenance, holdout, at_ms: milliseconds(SystemTime::now()) };
         let new = Sample { labels: Some(labels), ..old.clone() };
+        // As in `add` the copy comes first: where it can't be written nothing has changed.
+        self.blobs.write_copy(&new)?;
         self.put(&new, Some(&old))?;
         self.db.flush()?;
-        self.blobs.write_copy(&new)?;
         Ok(new)
     }
 

@@ -3,10 +3,11 @@
 //! One folder per (backbone, input size) holds two flat files: `features.f16`, records of equal
 //! length one after another, and `keys`, the 32-byte key of each record in the same order. Records
 //! are read through a memory map. Everything here can be made again, so a file that does not fit is
-//! thrown away, and keys are written after their records are on the disk.
+//! thrown away, and keys are written after their records are on the disk. One run at a time uses a
+//! cache: it holds a lock on `keys`.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,9 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use memmap2::{Mmap, UncheckedAdvice};
 use sha2::{Digest, Sha256};
+
+/// Must stay free on the disk, bytes.
+const FREE_FLOOR: u64 = 256 << 20;
 
 /// Identifies a record: a hash of all that decides it.
 pub(super) type FeatureKey = [u8; 32];
@@ -30,7 +34,7 @@ pub(super) fn hash(parts: &[&[u8]]) -> FeatureKey {
 
 /// A cache that can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("feature cache {}: {source}; free some space or name another folder", path.display())]
+#[error("feature cache {}: {source}; make room (this folder may be emptied between runs), take fewer views, or wait for the other run", path.display())]
 pub struct CacheError {
     path: PathBuf,
     source: io::Error,
@@ -41,6 +45,8 @@ pub(super) struct FeatureCache {
     folder: PathBuf,
     /// Values in one record: all features of a view, one after another.
     record: usize,
+    /// Records on the disk. A key that was appended twice names its last one.
+    records: usize,
     positions: HashMap<FeatureKey, usize>,
     data: File,
     keys: File,
@@ -58,6 +64,10 @@ impl FeatureCache {
             OpenOptions::new().read(true).append(true).create(true).open(folder.join(name)).map_err(fail)
         };
         let (data, mut keys) = (open("features.f16")?, open("keys")?);
+        keys.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => fail(io::Error::other("another run is using it")),
+            TryLockError::Error(error) => fail(error),
+        })?;
         let mut bytes = Vec::new();
         keys.read_to_end(&mut bytes).map_err(fail)?;
         let (named, torn) = bytes.as_chunks::<32>();
@@ -72,6 +82,7 @@ impl FeatureCache {
         let mut cache = FeatureCache {
             folder: folder.to_owned(),
             record,
+            records: n_whole,
             positions,
             data,
             keys,
@@ -87,6 +98,22 @@ impl FeatureCache {
         self.positions.contains_key(key)
     }
 
+    /// Whether so many more records fit on the disk, and leave room for what matters more.
+    pub(super) fn check_room(&self, records: usize) -> Result<(), CacheError> {
+        let Ok(disk) = rustix::fs::statvfs(&self.folder) else { return Ok(()) };
+        let (free, wanted) = (disk.f_bavail * disk.f_frsize, (2 * self.record * records) as u64);
+        if records > 0 && free < wanted + FREE_FLOOR {
+            let reason = format!(
+                "features of {records} views take {} MB, and {} MB are free, of which {} MB must stay so",
+                wanted >> 20,
+                free >> 20,
+                FREE_FLOOR >> 20
+            );
+            return Err(self.fail(io::Error::new(io::ErrorKind::StorageFull, reason)));
+        }
+        Ok(())
+    }
+
     /// Appends a record, the features of one view. It can be read after [`FeatureCache::commit`].
     pub(super) fn append(&mut self, key: FeatureKey, features: &[&[f32]]) -> Result<(), CacheError> {
         let mut bytes: Vec<f16> = vec![f16::ZERO; self.record];
@@ -98,7 +125,12 @@ impl FeatureCache {
         }
         assert!(rest.is_empty(), "a record of {} values was given fewer", self.record);
         let bytes = bytemuck::cast_slice(&bytes);
-        self.data.write_all(bytes).map_err(|source| self.fail(source))?;
+        if let Err(source) = self.data.write_all(bytes) {
+            // What was not committed goes, so that a full disk has room again.
+            let whole = self.data.set_len((2 * self.record * self.records) as u64);
+            self.pending.clear();
+            return Err(self.fail(whole.err().unwrap_or(source)));
+        }
         self.pending.push(key);
         Ok(())
     }
@@ -112,7 +144,8 @@ impl FeatureCache {
         let bytes: Vec<u8> = self.pending.concat();
         self.keys.write_all(&bytes).map_err(|source| self.fail(source))?;
         for key in std::mem::take(&mut self.pending) {
-            self.positions.insert(key, self.positions.len());
+            self.positions.insert(key, self.records);
+            self.records += 1;
         }
         self.remap()
     }
@@ -141,8 +174,8 @@ impl FeatureCache {
         self.map = if self.positions.is_empty() {
             None
         } else {
-            // SAFETY: the file is private to this state directory, which one process holds the lock
-            // of; it is only ever appended to while mapped.
+            // SAFETY: this run holds the lock of the cache, and only ever appends to the file while it
+            // is mapped.
             let map = unsafe { Mmap::map(&self.data) };
             Some(map.map_err(|source| self.fail(source))?)
         };
@@ -185,6 +218,37 @@ mod tests {
         cache.read(&keys[3], &mut [&mut first, &mut second]);
         assert_eq!((first, second), ([3.5; 4], [-3.5; 2]));
         assert!(!cache.has(&hash(&[b"other"])));
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_moves_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let [twice, other, later] = [b"twice", b"other", b"later"].map(|name| hash(&[name]));
+        let mut cache = FeatureCache::open(folder.path(), 1).unwrap();
+        for (key, value) in [(twice, 1.0), (twice, 1.0), (other, 2.0)] {
+            cache.append(key, &[&[value]]).unwrap();
+        }
+        cache.commit().unwrap();
+        let value = |cache: &FeatureCache, key| {
+            let mut value = [0.0];
+            cache.read(key, &mut [&mut value]);
+            value[0]
+        };
+        assert_eq!((value(&cache, &twice), value(&cache, &other)), (1.0, 2.0));
+        drop(cache);
+        let mut cache = FeatureCache::open(folder.path(), 1).unwrap();
+        cache.append(later, &[&[3.0]]).unwrap();
+        cache.commit().unwrap();
+        let values = [&twice, &other, &later].map(|key| value(&cache, key));
+        assert_eq!(values, [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn a_second_run_on_the_same_cache_is_turned_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = FeatureCache::open(folder.path(), 1).unwrap();
+        let error = FeatureCache::open(folder.path(), 1).err().unwrap().to_string();
+        assert!(error.contains("another run"), "{error}");
     }
 
     #[test]

@@ -48,13 +48,18 @@ pub enum TrainError {
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     /// The loss is no longer a number.
-    #[error("the loss is no longer finite in epoch {epoch}; try a smaller learning rate than {lr}")]
+    #[error(
+        "the loss or its gradient is no longer finite in epoch {epoch}; try a smaller learning rate than {lr}"
+    )]
     Diverged {
         /// The epoch, from 1.
         epoch: u32,
         /// The peak learning rate.
         lr: f64,
     },
+    /// A mistake in graftd itself; what it was has been written to stderr.
+    #[error("graftd made a mistake in this run (its log has the details); nothing was changed: report it")]
+    Panicked,
     /// Somebody asked for it to stop.
     #[error("cancelled; nothing was changed")]
     Cancelled,

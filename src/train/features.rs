@@ -1,5 +1,6 @@
 //! Fills the feature cache: each view of each sample goes through the backbone once.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +20,8 @@ use super::views::{Turns, VIEWS_VERSION, View, ViewKey};
 /// An example whose picture has been looked at.
 pub(super) struct Sample<'a> {
     pub example: &'a Example,
-    hash: [u8; 32],
+    /// sha256 of the picture's file.
+    pub hash: [u8; 32],
     /// Width and height, pixels.
     pub picture: (u32, u32),
 }
@@ -92,9 +94,15 @@ pub(super) fn extract(
     mut progress: impl FnMut(usize, usize),
     cancel: &AtomicBool,
 ) -> Result<(), TrainError> {
-    let missing: Vec<_> =
-        wanted.iter().filter(|(sample, view)| !cache.has(&views.key(sample, *view))).copied().collect();
+    // The same picture may be among the samples twice.
+    let mut seen = HashSet::new();
+    let is_missing = |(sample, view): &&(&Sample, u32)| {
+        let key = views.key(sample, *view);
+        !cache.has(&key) && seen.insert(key)
+    };
+    let missing: Vec<_> = wanted.iter().filter(is_missing).copied().collect();
     let there = wanted.len() - missing.len();
+    cache.check_room(missing.len())?;
     progress(there, wanted.len());
     // Pictures are drawn on all cores while the backbone waits; several at once keep them busy.
     let group = backbone.batch() * rayon::current_num_threads().div_ceil(backbone.batch()).max(1);

@@ -85,6 +85,19 @@ impl Head {
         &self.compiled.layout
     }
 
+    /// Shapes of the box maps and of the class maps for one picture, per level.
+    pub fn map_shapes(&self) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
+        let shape = |source: &MapSource| match *source {
+            MapSource::Backbone(index) => self.shapes[index].clone(),
+            MapSource::Head(index) => {
+                let mut shape = self.compiled.output_shapes[index].clone();
+                shape[0] = 1;
+                shape
+            }
+        };
+        self.maps.iter().map(|(boxes, classes)| (shape(boxes), shape(classes))).unzip()
+    }
+
     /// A copy of the averaged weights.
     pub fn averaged(&self) -> Vec<f32> {
         self.ema.data().to_vec()
@@ -126,14 +139,15 @@ impl Head {
         Ok(use_maps(&self.raw_maps(batch, &outputs)))
     }
 
-    /// One step: forward, criterion, backward and update. Gives the loss of the batch.
+    /// One step: forward, criterion, backward and update. Gives the loss of the batch and the norm of
+    /// its gradient before clipping.
     pub fn train(
         &mut self,
         batch: &Batch,
         truth: &[Vec<LabelBox>],
         criterion: &Criterion,
         schedule: &Schedule,
-    ) -> Result<Loss, TrainError> {
+    ) -> Result<(Loss, f32), TrainError> {
         let outputs = self.forward(batch, Weights::Current)?;
         let mut gradients = self.gradients.take().unwrap_or_else(|| criterion.gradients(self.batch));
         let loss = criterion.evaluate(&self.raw_maps(batch, &outputs), truth, &mut gradients);
@@ -162,8 +176,9 @@ impl Head {
         for moment in &mut self.moments {
             *moment = next();
         }
+        let gradient_norm = next().data()[0];
         self.gradients = Some(gradients);
-        Ok(loss)
+        Ok((loss, gradient_norm))
     }
 
     fn forward(&mut self, batch: &Batch, weights: Weights) -> Result<Vec<Value>, TrainError> {

@@ -85,7 +85,7 @@ impl Default for TrainOptions {
             imgsz: None,
             batch: 8,
             seed: 0,
-            lr: 0.002,
+            lr: 0.004,
             weight_decay: 5e-4,
             views: 8,
             turns: Turns::Mirror,

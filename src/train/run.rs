@@ -1,5 +1,6 @@
 //! One fine-tuning: from a base and labelled pictures to a drop-in and a verdict.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -33,6 +34,10 @@ use super::options::{Scope, TrainOptions};
 use super::resources::{cpu_seconds, peak_rss_mb};
 use super::schedule::Course;
 use super::{TrainError, TrainingSet};
+
+/// A run may come from afar, and must not be asked for more than a machine has.
+const MAX_BATCH: usize = 256;
+const MAX_VIEWS: u32 = 64;
 
 /// What a run ends with.
 #[derive(Debug, Clone, Serialize)]
@@ -86,8 +91,8 @@ pub fn fine_tune(
         return Err(TrainError::TooLittle("no hold-out picture has a box; label some first".into()));
     }
     let size = input_size(&export, options.imgsz).map_err(TrainError::Option)?;
-    let samples = Sample::look_at(&set.train)?;
     let holdout = Sample::look_at(&set.holdout)?;
+    let samples = not_held_out(Sample::look_at(&set.train)?, &holdout)?;
 
     let chooses: cut::Chooses = match options.scope {
         Scope::Last => &cut::last,
@@ -99,6 +104,11 @@ pub fn fine_tune(
     let mut backbone = Backbone::load(&export, &cut, size, runtime, &session_options)?;
     let batch = options.batch.min(samples.len());
     let head = Head::new(&cut, backbone.shapes(), batch, runtime, &session_options)?;
+    let shape = head_shape(&export, size);
+    let (boxes, class_maps) = head.map_shapes();
+    shape
+        .check(boxes.iter().map(Vec::as_slice), class_maps.iter().map(Vec::as_slice))
+        .map_err(TrainError::Option)?;
     on_event(TrainEvent::Started {
         scope: options.scope,
         samples: samples.len(),
@@ -119,7 +129,7 @@ pub fn fine_tune(
     drop(backbone);
 
     let mut run = Run {
-        shape: head_shape(&export, size),
+        shape,
         classes: &export.classes,
         head,
         features,
@@ -136,6 +146,7 @@ pub fn fine_tune(
 
     let candidate = graft(&export, &layout, &kept.weights)?;
     let model = candidate.encode();
+    loads_whole(&export, &model, runtime, &session_options)?;
     let candidate =
         Export::new(candidate).map_err(|source| TrainError::Base { path: base.to_owned(), source })?;
     // Both are measured as files, end to end, so that the figures are those of `graftd eval`.
@@ -155,6 +166,43 @@ pub fn fine_tune(
     })
 }
 
+/// What may be learnt from: a picture that is measured on too would promote what was learnt by heart.
+fn not_held_out<'a>(mut samples: Vec<Sample<'a>>, holdout: &[Sample]) -> Result<Vec<Sample<'a>>, TrainError> {
+    let held: HashSet<[u8; 32]> = holdout.iter().map(|sample| sample.hash).collect();
+    let before = samples.len();
+    samples.retain(|sample| !held.contains(&sample.hash));
+    let both = before - samples.len();
+    if samples.iter().all(|sample| sample.example.labels.is_empty()) {
+        return Err(TrainError::TooLittle(
+            "every training picture with a box is in the hold-out as well; keep the two apart".into(),
+        ));
+    }
+    if both > 0 {
+        tracing::warn!("{both} training pictures are in the hold-out as well; they are not learnt from");
+    }
+    Ok(samples)
+}
+
+/// A candidate must be taken as a whole file, as its consumers take it, by the runtime that takes the
+/// base so. (tract knows no suppression: a file that has it inside is taken by neither.)
+fn loads_whole(
+    base: &Export,
+    candidate: &[u8],
+    runtime: &dyn Runtime,
+    options: &SessionOptions,
+) -> Result<(), TrainError> {
+    match runtime.load(&base.model().encode(), options) {
+        Ok(_) => {
+            runtime.load(candidate, options)?;
+            Ok(())
+        }
+        Err(error) => {
+            tracing::debug!("the base is not taken whole ({error}), so the candidate is not tried so");
+            Ok(())
+        }
+    }
+}
+
 /// Every option within its range.
 fn check(options: &TrainOptions) -> Result<(), TrainError> {
     let complain = |name: &str, value: String, range: &str| {
@@ -163,11 +211,11 @@ fn check(options: &TrainOptions) -> Result<(), TrainError> {
     if options.epochs == 0 {
         return complain("epochs", "0".into(), "at least 1");
     }
-    if options.batch == 0 {
-        return complain("batch", "0".into(), "at least 1");
+    if !(1..=MAX_BATCH).contains(&options.batch) {
+        return complain("batch", options.batch.to_string(), &format!("from 1 to {MAX_BATCH}"));
     }
-    if options.views == 0 {
-        return complain("views", "0".into(), "at least 1");
+    if !(1..=MAX_VIEWS).contains(&options.views) {
+        return complain("views", options.views.to_string(), &format!("from 1 to {MAX_VIEWS}"));
     }
     if !(options.lr > 0.0 && options.lr.is_finite()) {
         return complain("lr", options.lr.to_string(), "above 0");
@@ -234,8 +282,9 @@ impl Run<'_> {
                     .map(|&(sample, view)| self.views.labels(&self.samples[sample], view))
                     .collect();
                 let batch = self.head.read(&self.features, &keys);
-                let loss = self.head.train(&batch, &truth, &criterion, &course.at(t))?;
-                if !loss.total().is_finite() {
+                let (loss, gradient_norm) = self.head.train(&batch, &truth, &criterion, &course.at(t))?;
+                // The criterion's polynomials take a NaN for a small number; the gradient shows it.
+                if !loss.total().is_finite() || !gradient_norm.is_finite() {
                     return Err(TrainError::Diverged { epoch, lr: self.options.lr });
                 }
                 sum = sum + loss;
@@ -260,7 +309,8 @@ impl Run<'_> {
                 samples_per_second: n_pictures / seconds,
                 seconds_left: per_epoch * f64::from(epochs - epoch),
             });
-            if best.as_ref().is_none_or(|(value, ..)| map50_95 > *value) {
+            // While nothing is found yet the latest is as good as any, and patience does not begin.
+            if best.as_ref().is_none_or(|(value, ..)| map50_95 > *value || *value == 0.0) {
                 best = Some((map50_95, epoch, self.head.averaged()));
             }
             let best_epoch = best.as_ref().map_or(epoch, |(_, epoch, _)| *epoch);

@@ -47,9 +47,11 @@ pub fn renumber(examples: &mut [Example], from: &[String], to: &[String]) -> Res
         from.iter().map(|name| to.iter().position(|known| known == name).map(|i| i as u32)).collect();
     let mut unknown: Vec<String> = Vec::new();
     for label in examples.iter_mut().flat_map(|example| &mut example.labels) {
-        match numbers[label.class as usize] {
-            Some(number) => label.class = number,
-            None => unknown.push(format!("{:?}", from[label.class as usize])),
+        let class = label.class as usize;
+        match (numbers.get(class), from.get(class)) {
+            (Some(Some(number)), _) => label.class = *number,
+            (_, Some(name)) => unknown.push(format!("{name:?}")),
+            (_, None) => unknown.push(format!("number {class}")),
         }
     }
     if unknown.is_empty() {

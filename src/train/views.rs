@@ -18,7 +18,7 @@ use crate::picture::Picture;
 use crate::yolo::letterbox::{self, Fit, Letterbox};
 
 /// Bumped whenever the same numbers would make another picture: cached features then don't fit.
-pub(super) const VIEWS_VERSION: u32 = 1;
+pub(super) const VIEWS_VERSION: u32 = 2;
 
 /// The grey that letterboxes are padded with.
 const PADDING: f32 = 114.0 / 255.0;

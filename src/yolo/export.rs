@@ -13,6 +13,13 @@ use crate::onnx::{Links, Model, OnnxError, values};
 
 use super::names;
 
+/// Levels of a head, at most: known heads have three or four.
+const MAX_LEVELS: usize = 8;
+
+/// Side of the input, at most, pixels, and pictures in a batch.
+const MAX_SIDE: usize = 16_384;
+const MAX_BATCH: usize = 1024;
+
 /// Why a file can't be trained.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
@@ -123,6 +130,12 @@ impl Export {
             Ok(values::dims(kernel)?.get(axis).copied().unwrap_or(0))
         };
         let max_stride = stride_metadata(&model).unwrap_or(32);
+        if !max_stride.is_power_of_two() || max_stride >> n_levels.saturating_sub(1) == 0 {
+            return Err(ExportError::NotSupported(format!(
+                "its metadata gives stride {max_stride} for {n_levels} levels, each of which halves the one \
+                 before; export the model again"
+            )));
+        }
         let mut levels = Vec::with_capacity(n_levels);
         let mut widths = Vec::with_capacity(n_levels);
         for level in 0..n_levels {
@@ -216,7 +229,8 @@ fn head_name(name: &str) -> Option<(usize, bool, usize, usize)> {
     let (branch, rest) = rest.strip_prefix("cv")?.split_once('.')?;
     let (level, _) = rest.split_once('.')?;
     let branch = branch.parse().ok().filter(|branch| (2..=5).contains(branch))?;
-    Some((module.parse().ok()?, one_to_one, branch, level.parse().ok()?))
+    let level = level.parse().ok().filter(|&level| level < MAX_LEVELS)?;
+    Some((module.parse().ok()?, one_to_one, branch, level))
 }
 
 fn kernel<'a>(links: &Links<'a>, node: &NodeProto) -> Option<&'a TensorProto> {
@@ -230,7 +244,8 @@ fn head_convs(model: &Model) -> Result<Vec<HeadConv>, ExportError> {
         .node
         .iter()
         .enumerate()
-        .filter(|(_, node)| node.op_type() == "Conv" && kernel(&links, node).is_some())
+        .filter(|(_, node)| node.op_type() == "Conv" && !node.output.is_empty())
+        .filter(|(_, node)| kernel(&links, node).is_some())
         .filter_map(|(index, node)| head_name(&node.input[1]).map(|name| (index, name)))
         .collect();
     let last = named.iter().map(|&(_, (module, ..))| module).max().ok_or_else(no_head)?;
@@ -308,6 +323,19 @@ fn input_spec(model: &Model) -> Result<InputSpec, ExportError> {
     };
     let fixed = height.zip(*width);
     let size = fixed.or_else(|| imgsz_metadata(model)).unwrap_or((640, 640));
+    let sides = 1..=MAX_SIDE;
+    if !sides.contains(&size.0)
+        || !sides.contains(&size.1)
+        || batch.is_some_and(|b| !(1..=MAX_BATCH).contains(&b))
+    {
+        return Err(ExportError::NotSupported(format!(
+            "its input is [{}, 3, {}, {}], where batches go to {MAX_BATCH} and sides to {MAX_SIDE}; export \
+             the model again",
+            batch.unwrap_or(1),
+            size.0,
+            size.1
+        )));
+    }
     Ok(InputSpec { name: input.name().into(), batch: *batch, fixed, size })
 }
 

@@ -37,6 +37,33 @@ impl HeadShape {
         self.levels.iter().map(Level::cells).sum()
     }
 
+    /// Whether a model's raw maps, each `[1, channels, height, width]`, have this shape.
+    ///
+    /// # Errors
+    /// One sentence, when a level's grid is not what its stride says: then the file tells another stride
+    /// than it has.
+    pub fn check<'a>(
+        &self,
+        boxes: impl IntoIterator<Item = &'a [usize]>,
+        classes: impl IntoIterator<Item = &'a [usize]>,
+    ) -> Result<(), String> {
+        for (level, (boxes, classes)) in self.levels.iter().zip(boxes.into_iter().zip(classes)) {
+            for (map, channels) in [(boxes, self.box_channels()), (classes, self.classes)] {
+                if map != [1, channels, level.height, level.width] {
+                    return Err(format!(
+                        "a raw map has the shape {map:?}, where stride {} at an input of {}x{} makes it {:?}; \
+                         export the model with its metadata (stride), or with another imgsz",
+                        level.stride,
+                        self.input.0,
+                        self.input.1,
+                        [1, channels, level.height, level.width]
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Channels of a box map: four sides of `reg_max` bins.
     pub fn box_channels(&self) -> usize {
         4 * self.reg_max

@@ -44,16 +44,7 @@ pub(super) fn unshare(model: &mut Model, is_head: impl Fn(&str) -> bool) -> Resu
     for ((node, position), name) in renames {
         graph.node[node].input[position] = name;
     }
+    // What nobody reads any more stays: it is harmless, and bodies of loops may read it.
     graph.initializer.extend(copies);
-    let read: HashSet<&str> =
-        graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str)).collect();
-    let outputs: HashSet<&str> = graph.output.iter().map(|output| output.name()).collect();
-    let idle: HashSet<String> = graph
-        .initializer
-        .iter()
-        .map(|tensor| tensor.name().to_owned())
-        .filter(|name| !read.contains(name.as_str()) && !outputs.contains(name.as_str()))
-        .collect();
-    graph.initializer.retain(|tensor| !idle.contains(tensor.name()));
     Ok(())
 }
