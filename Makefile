@@ -16,10 +16,10 @@ test: ## run every check and test, with all that they need
 	@scripts/venv.sh
 	@scripts/test.sh
 
-bench: ## measure CPU time per picture of every stage, per scope and runtime
+bench: ## measure CPU time per picture of every stage, per scope and runtime (ARGS="yolo11n.onnx 320")
 	@scripts/setup.sh demo
 	@scripts/fetch-onnxruntime.sh
-	cargo bench --bench costs
+	cargo bench --bench costs -- $(ARGS)
 
 lib: ## fetch libonnxruntime into lib/
 	@scripts/fetch-onnxruntime.sh
