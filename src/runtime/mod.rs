@@ -16,6 +16,9 @@
 //! # Ok::<(), runtime::RuntimeError>(())
 //! ```
 
+#[cfg(not(any(feature = "ort", feature = "tract")))]
+compile_error!("graftd needs a runtime: build it with the feature ort, tract or both");
+
 mod choice;
 #[cfg(feature = "ort")]
 mod library;

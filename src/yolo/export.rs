@@ -113,7 +113,7 @@ impl Export {
     /// [`ExportError::NotSupported`] when it is no detector of a known kind.
     pub fn new(mut model: Model) -> Result<Self, ExportError> {
         refuse_other_tasks(&model)?;
-        super::unshare::unshare(&mut model, |name| head_name(name).is_some())?;
+        super::unshare::unshare(&mut model, |name| head_name(name).is_some());
         let convs = head_convs(&model)?;
         let graph = model.graph();
         let links = Links::new(graph);

@@ -5,14 +5,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::onnx::{Links, Model, OnnxError};
+use crate::onnx::{Links, Model};
 
 /// Rewrites every convolution whose kernel's name `is_head` accepts so that its kernel and bias are
 /// initializers that nothing else reads.
-///
-/// # Errors
-/// Never on a checked model; the signature leaves room for constants in forms yet unseen.
-pub(super) fn unshare(model: &mut Model, is_head: impl Fn(&str) -> bool) -> Result<(), OnnxError> {
+pub(super) fn unshare(model: &mut Model, is_head: impl Fn(&str) -> bool) {
     let graph = model.graph();
     let links = Links::new(graph);
     let mut taken: HashSet<String> = graph.initializer.iter().map(|tensor| tensor.name().into()).collect();
@@ -46,5 +43,4 @@ pub(super) fn unshare(model: &mut Model, is_head: impl Fn(&str) -> bool) -> Resu
     }
     // What nobody reads any more stays: it is harmless, and bodies of loops may read it.
     graph.initializer.extend(copies);
-    Ok(())
 }
