@@ -80,7 +80,7 @@ pub enum RuntimeError {
         message: String,
     },
     /// A libonnxruntime was named but can't be loaded.
-    #[error("{}: can't be loaded as ONNX Runtime: {message}; name another libonnxruntime.so (1.23 or later), or choose runtime tract", path.display())]
+    #[error("{}: can't be loaded as ONNX Runtime: {message}; name another libonnxruntime.so (1.24 to 1.32), or choose runtime tract", path.display())]
     Library {
         /// The file.
         path: PathBuf,
