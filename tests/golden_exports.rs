@@ -88,11 +88,17 @@ fn cut_and_compare(kind: RuntimeKind, file: &serde_json::Value, scope: cut::Choo
         TOLERANCE
     };
 
-    let cut = Cut::new(&export, scope, (images.shape()[2], images.shape()[3])).unwrap();
+    let size = (images.shape()[2], images.shape()[3]);
+    let cut = Cut::new(&export, scope, size).unwrap();
     let mut backbone = runtime
         .load(&cut.backbone.encode(), &SessionOptions::default())
         .unwrap_or_else(|error| panic!("{context}: {error}"));
-    let features = backbone.run(&[&images.into()]).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let images: Value = images.into();
+    let features = backbone.run(&[&images]).unwrap_or_else(|error| panic!("{context}: {error}"));
+    // What the same runtime makes of the uncut file: whatever it does to the numbers, cutting adds nothing.
+    let whole = Cut::new(&export, &|_, _| false, size).unwrap();
+    let uncut = runtime.load(&whole.backbone.encode(), &SessionOptions::default()).unwrap().run(&[&images]);
+    let uncut = uncut.unwrap_or_else(|error| panic!("{context}: {error}"));
     if scope_name == "head" {
         for (i, feature) in features.iter().enumerate() {
             let name = &cut.features[i];
@@ -124,8 +130,13 @@ fn cut_and_compare(kind: RuntimeKind, file: &serde_json::Value, scope: cut::Choo
         MapSource::Head(i) => &maps[i],
         MapSource::Backbone(i) => &features[i],
     };
-    for (level, &(boxes, classes)) in cut.maps.iter().enumerate() {
-        for (source, kind) in [(boxes, "box"), (classes, "cls")] {
+    for (level, (&(boxes, classes), &(all_boxes, all_classes))) in
+        cut.maps.iter().zip(&whole.maps).enumerate()
+    {
+        for (source, uncut_source, kind) in [(boxes, all_boxes, "box"), (classes, all_classes, "cls")] {
+            let MapSource::Backbone(index) = uncut_source else { panic!("{context}: nothing is trained") };
+            let difference = relative_difference(map(source).data(), uncut[index].data());
+            assert!(difference < TOLERANCE, "{context}: {kind}.{level} is {difference} from the uncut file");
             let expected = values(&mut golden, &format!("{kind}.{level}"));
             let difference = relative_difference(map(source).data(), &expected);
             assert!(difference < tolerance, "{context}: {kind}.{level} is off by {difference}");
