@@ -87,13 +87,9 @@ impl Detector {
         let maps: Vec<(usize, usize)> =
             cut.maps.iter().map(|(boxes, classes)| (index(boxes), index(classes))).collect();
         let shape = head_shape(export, size);
-        let found = |index: usize| backbone.shapes()[index].as_slice();
-        shape
-            .check(
-                maps.iter().map(|&(boxes, _)| found(boxes)),
-                maps.iter().map(|&(_, classes)| found(classes)),
-            )
-            .map_err(DetectError::Size)?;
+        let found = |index: usize| &backbone.shapes()[index];
+        let shapes = maps.iter().map(|&(boxes, classes)| [found(boxes), found(classes)]);
+        shape.check(shapes).map_err(DetectError::Size)?;
         Ok(Detector {
             shape,
             maps,

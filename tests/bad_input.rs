@@ -292,6 +292,8 @@ fn usage_that_is_wrong() {
         ("--lr", "-1"),
         ("--lr", "nan"),
         ("--views", "0"),
+        ("--views", "65"),
+        ("--batch", "257"),
         ("--imgsz", "33"),
         ("--scope", "neck"),
     ] {

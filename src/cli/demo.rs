@@ -63,15 +63,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         }
     };
     let outcome = demo::run(&options, &mut tell, &*interrupted()?)?;
-    let report = || match args.json {
+    print::outcome(broken, || match args.json {
         true => print::json(&object(&outcome)),
-        false => lines(&outcome).iter().try_for_each(|line| print::line(line)),
-    };
-    // Whoever read the output may have left; the exit code stays the same.
-    match broken.map_or_else(report, Err) {
-        Ok(()) | Err(Failure::Silent) => {}
-        Err(failure) => return Err(failure),
-    }
+        false => print::lines(&lines(&outcome)),
+    })?;
     if outcome.run.promoted {
         Ok(())
     } else {

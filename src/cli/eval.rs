@@ -46,10 +46,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         return print::json(&evaluation);
     }
-    for line in lines(&evaluation) {
-        print::line(&line)?;
-    }
-    Ok(())
+    print::lines(&lines(&evaluation))
 }
 
 fn lines(evaluation: &Evaluation) -> Vec<String> {

@@ -112,24 +112,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if write {
         replace(&args.out, &outcome.model)?;
     }
-    // Whoever read the output may have left; the work and its exit code stay the same.
-    match broken.map_or_else(|| report(args, &outcome), Err) {
-        Ok(()) | Err(Failure::Silent) => {}
-        Err(failure) => return Err(failure),
-    }
+    print::outcome(broken, || match args.json {
+        true => print::json(&outcome),
+        false => print::lines(&lines(&outcome)),
+    })?;
     if outcome.verdict.promoted {
         eprintln!("{} is written: a drop-in for {}", args.out.display(), args.base.display());
         return Ok(());
     }
     let what = if write { "it is written all the same" } else { "nothing is written (--force writes it)" };
     Err(Failure::Nothing(format!("not promoted: {}; {what}", outcome.verdict.reason)))
-}
-
-fn report(args: &Args, outcome: &Outcome) -> Result<(), Failure> {
-    if args.json {
-        return print::json(outcome);
-    }
-    lines(outcome).iter().try_for_each(|line| print::line(line))
 }
 
 /// Before the work begins: can the outcome be written at its end?

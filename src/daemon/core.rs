@@ -136,7 +136,7 @@ impl Core {
                     self.publish_state();
                     Ok(())
                 }
-                Err(RecvTimeoutError::Disconnected) | Ok(Event::Stop) => break Ok(()),
+                Err(RecvTimeoutError::Disconnected) => break Ok(()),
                 Ok(Event::Link { event: LinkEvent::Refused(reason), .. }) if !self.was_connected => {
                     let broker = self.config.mqtt.broker.to_string();
                     break Err(DaemonError::Refused { broker, reason });
@@ -199,7 +199,7 @@ impl Core {
             }
             Event::Run(event) => self.run_goes_on(event),
             Event::RunEnded(outcome) => self.run_ended(*outcome),
-            // The loop has dealt with it.
+            // The loop looks at `stopping` next.
             Event::Stop => Ok(()),
         }
     }
@@ -230,15 +230,17 @@ impl Core {
         let picture = match Picture::decode(&frame.bytes) {
             Ok(picture) => picture,
             Err(error) => {
-                tracing::warn!("frame {}: {error}", frame.source);
-                return self.bad_frame(&format!("frame {}: {error}", frame.source));
+                let reason = format!("frame {}: {error}", frame.source);
+                tracing::warn!("{reason}");
+                return self.bad_frame(&reason);
             }
         };
         let found = match self.detector.detect(&picture, &self.config.detect.keep()) {
             Ok(found) => found,
             Err(error) => {
-                tracing::error!("frame {}: {error}", frame.source);
-                return self.bad_frame(&format!("frame {}: {error}", frame.source));
+                let reason = format!("frame {}: {error}", frame.source);
+                tracing::error!("{reason}");
+                return self.bad_frame(&reason);
             }
         };
         self.frames += 1;

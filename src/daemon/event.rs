@@ -20,7 +20,7 @@ pub(super) enum Event {
     Run(TrainEvent),
     /// The run came to an end.
     RunEnded(Box<Result<Outcome, TrainError>>),
-    /// Somebody wants the daemon to stop.
+    /// Wakes the loop, so that it sees that somebody wants the daemon to stop.
     Stop,
 }
 

@@ -17,13 +17,13 @@ use super::core::Core;
 
 /// The current slot; at the first start the base becomes slot 0.
 pub(super) fn current_slot(config: &Config, store: &Store) -> Result<Slot, DaemonError> {
-    let classes = |classes: &[String]| match store.samples().classes()?.is_empty() {
-        // A new store, or one whose records came back from the copies beside the frames.
-        true => store.samples().set_classes(classes),
-        false => Ok(()),
+    // A new store knows none, nor does one whose records came back from the copies beside the frames.
+    let learn_classes = |names: &[String]| -> Result<(), StoreError> {
+        let samples = store.samples();
+        if samples.classes()?.is_empty() { samples.set_classes(names) } else { Ok(()) }
     };
     if let Some(slot) = store.models().current()? {
-        classes(&slot.record.classes)?;
+        learn_classes(&slot.record.classes)?;
         return Ok(slot);
     }
     let path = &config.model.base;
@@ -36,7 +36,7 @@ pub(super) fn current_slot(config: &Config, store: &Store) -> Result<Slot, Daemo
         bytes = read.encode();
     }
     let export = Export::new(read).map_err(model)?;
-    classes(&export.classes)?;
+    learn_classes(&export.classes)?;
     let record = SlotRecord { classes: export.classes, ..SlotRecord::default() };
     Ok(store.models().promote(&bytes, record)?)
 }

@@ -4,6 +4,8 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::train::{MAX_BATCH, MAX_VIEWS};
+
 use super::arguments::{CaptureArguments, LabelArguments, PromoteArguments, TrainArguments};
 
 /// The largest payload that is read, bytes. The longest honest one, a frame with 1,000 boxes, has some
@@ -145,8 +147,8 @@ pub fn capability(command: &str) -> Value {
             json!({
                 "scope": {"enum": ["last", "cls", "head"]},
                 "epochs": count,
-                "batch": {"type": "integer", "minimum": 1, "maximum": 256},
-                "views": {"type": "integer", "minimum": 1, "maximum": 64},
+                "batch": {"type": "integer", "minimum": 1, "maximum": MAX_BATCH},
+                "views": {"type": "integer", "minimum": 1, "maximum": MAX_VIEWS},
                 "lr": {"type": "number", "exclusiveMinimum": 0},
                 "seed": {"type": "integer", "minimum": 0},
                 "patience": {"type": "integer", "minimum": 0},

@@ -7,6 +7,9 @@ use std::path::Path;
 
 use super::StoreError;
 
+/// What passing files and folders begin with: [`sweep`] removes those that an interruption left.
+pub(super) const PASSING: &str = ".new-";
+
 /// Makes a folder and those above it, durably: a new folder's name lies in the one above it, so that one
 /// is synced.
 pub(super) fn make_dir(path: &Path) -> Result<(), StoreError> {
@@ -35,7 +38,7 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), StoreError> {
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let attempt = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(parent)?;
+        let mut file = tempfile::Builder::new().prefix(PASSING).tempfile_in(parent)?;
         file.write_all(bytes)?;
         // Temporary files are private; models are read by other programs too. The folder says who may.
         file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
@@ -57,7 +60,7 @@ pub(super) fn free_space(path: &Path) -> Option<u64> {
 pub(super) fn sweep(dir: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(dir).map_err(StoreError::io(dir))? {
         let entry = entry.map_err(StoreError::io(dir))?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
+        if entry.file_name().as_encoded_bytes().starts_with(PASSING.as_bytes()) {
             let path = entry.path();
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             removed.map_err(StoreError::io(path))?;

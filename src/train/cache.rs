@@ -34,10 +34,20 @@ pub(super) fn hash(parts: &[&[u8]]) -> FeatureKey {
 
 /// A cache that can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("feature cache {}: {source}; make room (this folder may be emptied between runs), take fewer views, or wait for the other run", path.display())]
+#[error("feature cache {}: {source}; {}", path.display(), hint(source))]
 pub struct CacheError {
     path: PathBuf,
     source: io::Error,
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::WouldBlock => "wait for it, or name another folder",
+        io::ErrorKind::StorageFull => {
+            "make room (this folder may be emptied between runs), or take fewer views"
+        }
+        _ => "free some space or name another folder",
+    }
 }
 
 /// An open cache for one backbone and input size.
@@ -65,7 +75,9 @@ impl FeatureCache {
         };
         let (data, mut keys) = (open("features.f16")?, open("keys")?);
         keys.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => fail(io::Error::other("another run is using it")),
+            TryLockError::WouldBlock => {
+                fail(io::Error::new(io::ErrorKind::WouldBlock, "another run is using it"))
+            }
             TryLockError::Error(error) => fail(error),
         })?;
         let mut bytes = Vec::new();

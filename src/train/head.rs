@@ -85,8 +85,8 @@ impl Head {
         &self.compiled.layout
     }
 
-    /// Shapes of the box maps and of the class maps for one picture, per level.
-    pub fn map_shapes(&self) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
+    /// Per level, the shapes of the box map and the class map for one picture.
+    pub fn map_shapes(&self) -> Vec<[Vec<usize>; 2]> {
         let shape = |source: &MapSource| match *source {
             MapSource::Backbone(index) => self.shapes[index].clone(),
             MapSource::Head(index) => {
@@ -95,7 +95,7 @@ impl Head {
                 shape
             }
         };
-        self.maps.iter().map(|(boxes, classes)| (shape(boxes), shape(classes))).unzip()
+        self.maps.iter().map(|(boxes, classes)| [shape(boxes), shape(classes)]).collect()
     }
 
     /// A copy of the averaged weights.

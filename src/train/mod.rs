@@ -21,7 +21,7 @@ pub use cache::CacheError;
 pub use error::TrainError;
 pub use event::{EpochLoss, TrainEvent};
 pub use gate::{Verdict, judge};
-pub use options::{Scope, TrainOptions, UnknownScope};
+pub use options::{MAX_BATCH, MAX_VIEWS, Scope, TrainOptions, UnknownScope};
 pub use resources::{cpu_seconds, peak_rss_mb};
 pub use run::{Outcome, fine_tune};
 pub use set::{TrainingSet, UnknownClasses, renumber};

@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::views::Turns;
 
+/// [`TrainOptions::batch`] and [`TrainOptions::views`] at most: a run may come from afar, and must not be
+/// asked for more than a machine has.
+pub const MAX_BATCH: usize = 256;
+/// See [`MAX_BATCH`].
+pub const MAX_VIEWS: u32 = 64;
+
 /// Which convolutions of the head are trained; everything else stays frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

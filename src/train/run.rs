@@ -30,14 +30,10 @@ use super::event::{EpochLoss, TrainEvent};
 use super::features::{Sample, Views, extract, open_cache};
 use super::gate::{Verdict, judge};
 use super::head::{Head, Weights};
-use super::options::{Scope, TrainOptions};
+use super::options::{MAX_BATCH, MAX_VIEWS, Scope, TrainOptions};
 use super::resources::{cpu_seconds, peak_rss_mb};
 use super::schedule::Course;
 use super::{TrainError, TrainingSet};
-
-/// A run may come from afar, and must not be asked for more than a machine has.
-const MAX_BATCH: usize = 256;
-const MAX_VIEWS: u32 = 64;
 
 /// What a run ends with.
 #[derive(Debug, Clone, Serialize)]
@@ -105,10 +101,7 @@ pub fn fine_tune(
     let batch = options.batch.min(samples.len());
     let head = Head::new(&cut, backbone.shapes(), batch, runtime, &session_options)?;
     let shape = head_shape(&export, size);
-    let (boxes, class_maps) = head.map_shapes();
-    shape
-        .check(boxes.iter().map(Vec::as_slice), class_maps.iter().map(Vec::as_slice))
-        .map_err(TrainError::Option)?;
+    shape.check(head.map_shapes()).map_err(TrainError::Option)?;
     on_event(TrainEvent::Started {
         scope: options.scope,
         samples: samples.len(),
@@ -183,21 +176,19 @@ fn not_held_out<'a>(mut samples: Vec<Sample<'a>>, holdout: &[Sample]) -> Result<
     Ok(samples)
 }
 
-/// A candidate must be taken as a whole file, as its consumers take it, by the runtime that takes the
-/// base so. (tract knows no suppression: a file that has it inside is taken by neither.)
+/// A candidate must be taken as a whole file, as its consumers take it, unless the runtime does not take
+/// the base so either: tract knows no suppression inside a file.
 fn loads_whole(
     base: &Export,
     candidate: &[u8],
     runtime: &dyn Runtime,
     options: &SessionOptions,
 ) -> Result<(), TrainError> {
+    let Err(refusal) = runtime.load(candidate, options) else { return Ok(()) };
     match runtime.load(&base.model().encode(), options) {
-        Ok(_) => {
-            runtime.load(candidate, options)?;
-            Ok(())
-        }
+        Ok(_) => Err(refusal.into()),
         Err(error) => {
-            tracing::debug!("the base is not taken whole ({error}), so the candidate is not tried so");
+            tracing::debug!("neither the base nor the candidate is taken whole: {error}");
             Ok(())
         }
     }

@@ -37,26 +37,21 @@ impl HeadShape {
         self.levels.iter().map(Level::cells).sum()
     }
 
-    /// Whether a model's raw maps, each `[1, channels, height, width]`, have this shape.
+    /// Whether a model's raw maps have this shape. `maps` holds the shapes of each level's box map and
+    /// class map, `[1, channels, height, width]`.
     ///
     /// # Errors
     /// One sentence, when a level's grid is not what its stride says: then the file tells another stride
     /// than it has.
-    pub fn check<'a>(
-        &self,
-        boxes: impl IntoIterator<Item = &'a [usize]>,
-        classes: impl IntoIterator<Item = &'a [usize]>,
-    ) -> Result<(), String> {
-        for (level, (boxes, classes)) in self.levels.iter().zip(boxes.into_iter().zip(classes)) {
-            for (map, channels) in [(boxes, self.box_channels()), (classes, self.classes)] {
-                if map != [1, channels, level.height, level.width] {
+    pub fn check(&self, maps: impl IntoIterator<Item = [impl AsRef<[usize]>; 2]>) -> Result<(), String> {
+        for (level, maps) in self.levels.iter().zip(maps) {
+            for (map, channels) in maps.iter().zip([self.box_channels(), self.classes]) {
+                let (found, expected) = (map.as_ref(), [1, channels, level.height, level.width]);
+                if found != expected {
                     return Err(format!(
-                        "a raw map has the shape {map:?}, where stride {} at an input of {}x{} makes it {:?}; \
-                         export the model with its metadata (stride), or with another imgsz",
-                        level.stride,
-                        self.input.0,
-                        self.input.1,
-                        [1, channels, level.height, level.width]
+                        "a raw map has the shape {found:?}, where stride {} at an input of {}x{} makes it \
+                         {expected:?}; export the model with its metadata (stride), or with another imgsz",
+                        level.stride, self.input.0, self.input.1
                     ));
                 }
             }
