@@ -64,6 +64,36 @@ impl std::ops::Add for Loss {
     }
 }
 
+impl std::ops::Mul<f64> for Loss {
+    type Output = Loss;
+
+    fn mul(self, factor: f64) -> Loss {
+        Loss { box_: self.box_ * factor, cls: self.cls * factor, dfl: self.dfl * factor }
+    }
+}
+
+/// Loss and target scores of pictures, added up.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sums {
+    /// The parts of the loss, times their gains.
+    pub loss: Loss,
+    /// Σ target scores.
+    pub scores: f64,
+}
+
+impl std::ops::Add for Sums {
+    type Output = Sums;
+
+    fn add(self, other: Sums) -> Sums {
+        Sums { loss: self.loss + other.loss, scores: self.scores + other.scores }
+    }
+}
+
+/// What makes a loss and a gradient of sums over a batch: `batch / max(Σ target scores, 1)`.
+pub fn normaliser(batch: usize, scores: f64) -> f64 {
+    batch as f64 / scores.max(1.0)
+}
+
 /// The criterion for one shape of maps.
 #[derive(Debug, Clone)]
 pub struct Criterion {
@@ -125,21 +155,38 @@ impl Criterion {
     /// # Panics
     /// When maps, gradients and truth don't have the criterion's shape or the same batch.
     pub fn evaluate(&self, maps: &RawMaps, truth: &[Vec<LabelBox>], gradients: &mut MapGradients) -> Loss {
+        let Sums { loss, scores } = self.sums(maps, truth, gradients);
+        let scale = normaliser(maps.batch, scores);
+        for map in gradients.boxes.iter_mut().chain(&mut gradients.classes) {
+            map.iter_mut().for_each(|value| *value *= scale as f32);
+        }
+        loss * scale
+    }
+
+    /// The same before it is divided by `max(Σ target scores, 1)` and multiplied by the batch, so that
+    /// a batch can be worked through in parts: sums of parts times [`normaliser`] are those of the
+    /// whole batch.
+    ///
+    /// # Panics
+    /// As [`Criterion::evaluate`].
+    pub fn sums(&self, maps: &RawMaps, truth: &[Vec<LabelBox>], gradients: &mut MapGradients) -> Sums {
         assert_eq!(truth.len(), maps.batch, "one list of boxes per picture");
         let pictures = self.split(maps);
-        let truth: Vec<Vec<TrueBox>> = truth.iter().map(|labels| self.to_input(labels)).collect();
-        let assigned: Vec<Vec<Assigned>> =
-            pictures.par_iter().zip(&truth).map(|(picture, truth)| self.assign(picture, truth)).collect();
-        let scores: f64 = assigned.iter().flatten().map(|assigned| f64::from(assigned.score)).sum();
-        // The loss is times batch, so both go into one factor.
-        let scale = maps.batch as f64 / scores.max(1.0);
         let slots = split_gradients(&self.shape, maps.batch, gradients);
         pictures
             .par_iter()
             .zip(slots)
-            .zip(assigned.par_iter().zip(&truth))
-            .map(|((picture, slots), (assigned, truth))| self.one(picture, slots, assigned, truth, scale))
-            .reduce(Loss::default, |a, b| a + b)
+            .zip(truth)
+            .map(|((picture, slots), labels)| {
+                let truth = self.to_input(labels);
+                let assigned = self.assign(picture, &truth);
+                let scores = assigned.iter().map(|assigned| f64::from(assigned.score)).sum();
+                Sums { loss: self.one(picture, slots, &assigned, &truth), scores }
+            })
+            // Collected first: the order of the sum must not depend on which thread was faster.
+            .collect::<Vec<_>>()
+            .into_iter()
+            .fold(Sums::default(), |a, b| a + b)
     }
 
     /// Which anchors answer for which box, per picture: for whoever wants to see the targets.
@@ -234,17 +281,16 @@ impl Criterion {
         })
     }
 
-    /// Loss and gradient of one picture; `scale` is batch / max(Σ target scores, 1).
+    /// Loss and gradient of one picture, before they are normalised.
     fn one(
         &self,
         picture: &Picture,
         mut gradients: PictureGradients,
         assigned: &[Assigned],
         truth: &[TrueBox],
-        scale: f64,
     ) -> Loss {
         gradients.boxes.iter_mut().for_each(|map| map.fill(0.0));
-        let cls_scale = self.gains.cls * scale;
+        let cls_scale = self.gains.cls;
         let mut cls = 0.0;
         for (logits, slots) in picture.classes.iter().zip(&mut gradients.classes) {
             cls += cross_entropy(logits, cls_scale as f32, slots);
@@ -257,7 +303,7 @@ impl Criterion {
             // BCE against 0 is above; the target takes t·z from it.
             cls -= f64::from(assigned.score) * f64::from(picture.classes[cell.level][at]);
             gradients.classes[cell.level][at] -= assigned.score * cls_scale as f32;
-            let part = self.regression(picture, &mut gradients, assigned, target, &cell, scale);
+            let part = self.regression(picture, &mut gradients, assigned, target, &cell);
             loss = loss + part;
         }
         loss.cls = cls * cls_scale;
@@ -272,9 +318,8 @@ impl Criterion {
         assigned: &Assigned,
         target: &TrueBox,
         cell: &Cell,
-        scale: f64,
     ) -> Loss {
-        let weight = f64::from(assigned.score) * scale;
+        let weight = f64::from(assigned.score);
         let (cells, reg_max) = (self.cells(cell), self.shape.reg_max);
         let goal = target.corners.map(|position| f64::from(position) / cell.stride);
         let [cx, cy] = cell.centre;
