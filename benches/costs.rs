@@ -17,7 +17,7 @@ use graftd::label::LabelBox;
 use graftd::picture::Picture;
 use graftd::runtime::{self, RuntimeChoice, SessionOptions, Value};
 use graftd::tensor::Tensor;
-use graftd::train::{Scope, cpu_seconds, peak_rss_mb};
+use graftd::train::{Scope, cpu_seconds, part_size, peak_rss_mb};
 use graftd::yolo::assign::Assigner;
 use graftd::yolo::backbone::{Backbone, head_shape, input_size};
 use graftd::yolo::criterion::{Criterion, Gains};
@@ -90,7 +90,8 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
     let per_run = backbone.batch();
     let input = Tensor::new([per_run, 3, size.0, size.1], pixels.repeat(per_run));
     let backbone_ms = time(8, || Ok(backbone.run(input.clone())?))? / per_run as f64;
-    // The same features for the whole batch will do: no operator's time depends on values.
+    let part = part_size(BATCH, compile(&cut.subgraph(1, &shapes), Optimizer::adamw())?.stash_bytes);
+    // The same features for the whole part will do: no operator's time depends on values.
     let features: Vec<Value> = backbone
         .run(input.clone())?
         .iter()
@@ -98,22 +99,23 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
         .map(|(value, shape)| {
             let one: usize = shape.iter().product();
             let mut shape = shape.clone();
-            shape[0] = BATCH;
-            Tensor::new(shape, value.data()[..one].repeat(BATCH)).into()
+            shape[0] = part;
+            Tensor::new(shape, value.data()[..one].repeat(part)).into()
         })
         .collect();
     drop(backbone);
 
-    let subgraph = cut.subgraph(BATCH, &shapes);
+    let subgraph = cut.subgraph(part, &shapes);
     let compiled = compile(&subgraph, Optimizer::adamw())?;
     let mut forward = runtime.load(&compiled.forward.encode(), &options)?;
-    let mut step = runtime.load(&compiled.step.encode(), &options)?;
+    let mut backward = runtime.load(&compiled.backward.encode(), &options)?;
+    let mut update = runtime.load(&compiled.update.encode(), &options)?;
     let weights: Value = {
         let weights = compiled.layout.gather(&subgraph)?;
         Tensor::new([weights.len()], weights).into()
     };
     let feeds: Vec<&Value> = features[..cut.n_head_inputs].iter().chain([&weights]).collect();
-    let forward_ms = time(6, || Ok(forward.run(&feeds)?))? / BATCH as f64;
+    let forward_ms = time(6, || Ok(forward.run(&feeds)?))? / part as f64;
 
     let outputs = forward.run(&feeds)?;
     let data_of = |source: &MapSource| match *source {
@@ -121,14 +123,14 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
         MapSource::Backbone(index) => features[index].data(),
     };
     let maps = RawMaps {
-        batch: BATCH,
+        batch: part,
         boxes: cut.maps.iter().map(|(boxes, _)| data_of(boxes)).collect(),
         classes: cut.maps.iter().map(|(_, classes)| data_of(classes)).collect(),
     };
-    let truth: Vec<Vec<LabelBox>> = examples.iter().map(|example| example.labels.clone()).collect();
+    let truth: Vec<Vec<LabelBox>> = examples[..part].iter().map(|example| example.labels.clone()).collect();
     let criterion = Criterion::new(&head_shape(&export, size), Gains::default(), Assigner::ONE_TO_MANY);
-    let mut gradients = criterion.gradients(BATCH);
-    let criterion_ms = time(10, || Ok(criterion.evaluate(&maps, &truth, &mut gradients)))? / BATCH as f64;
+    let mut gradients = criterion.gradients(part);
+    let criterion_ms = time(10, || Ok(criterion.sums(&maps, &truth, &mut gradients)))? / part as f64;
 
     let shape_of = |index: usize| outputs[index].shape();
     let mut ordered: Vec<Option<Value>> = (0..compiled.n_outputs).map(|_| None).collect();
@@ -140,6 +142,17 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
             ordered[index] = Some(Tensor::new(shape_of(index), gradients.classes[level].clone()).into());
         }
     }
+    let zeros = || Value::from(Tensor::zeros([compiled.layout.count()]));
+    let so_far = zeros();
+    let feeds: Vec<&Value> = outputs[compiled.n_outputs..]
+        .iter()
+        .chain(compiled.inputs_read.iter().map(|&index| &features[index]))
+        .chain(compiled.gradients_wanted.iter().filter_map(|&index| ordered[index].as_ref()))
+        .chain([&weights, &so_far])
+        .collect();
+    let backward_ms = time(6, || Ok(backward.run(&feeds)?))? / part as f64;
+    let gradient = backward.run(&feeds)?.remove(0);
+
     let schedule = Schedule { lr: 1e-3, weight_decay: 5e-4, clip_norm: 10.0, ema_decay: 0.99 };
     let scalars: Vec<Value> = compiled
         .optimizer
@@ -147,18 +160,12 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
         .into_iter()
         .map(|value| Tensor::scalar(value).into())
         .collect();
-    let state: Vec<Value> = (0..1 + compiled.optimizer.n_moments())
-        .map(|_| Tensor::zeros([compiled.layout.count()]).into())
-        .collect();
-    let feeds: Vec<&Value> = outputs[compiled.n_outputs..]
-        .iter()
-        .chain(compiled.step_inputs.iter().map(|&index| &features[index]))
-        .chain(compiled.step_gradients.iter().filter_map(|&index| ordered[index].as_ref()))
-        .chain([&weights])
-        .chain(&state)
-        .chain(&scalars)
-        .collect();
-    let step_ms = time(6, || Ok(step.run(&feeds)?))? / BATCH as f64;
+    let scale = Tensor::scalar(1.0).into();
+    let state: Vec<Value> = (0..1 + compiled.optimizer.n_moments()).map(|_| zeros()).collect();
+    let feeds: Vec<&Value> =
+        [&weights, &gradient, &scale].into_iter().chain(&state).chain(&scalars).collect();
+    let update_ms = time(6, || Ok(update.run(&feeds)?))? / BATCH as f64;
+    let step_ms = backward_ms + update_ms;
     println!(
         "| {runtime_name} | {scope} | {decode:.1} | {backbone_ms:.1} | {forward_ms:.1} | {criterion_ms:.1} | {step_ms:.1} | {:.0} |",
         peak_rss_mb().unwrap_or(f64::NAN)

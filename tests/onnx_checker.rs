@@ -1,5 +1,5 @@
-//! `onnx.checker` accepts every graph that graftd writes for the supported exports: backbone, forward
-//! and step for each scope, and the grafted drop-in.
+//! `onnx.checker` accepts every graph that graftd writes for the supported exports: backbone, forward,
+//! backward and update for each scope, and the grafted drop-in.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -39,14 +39,15 @@ fn the_checker_accepts_every_graph() {
             let compiled = compile(&subgraph, optimizer).unwrap();
             write(format!("{stem}.{scope}.backbone.onnx"), &cut.backbone.encode());
             write(format!("{stem}.{scope}.forward.onnx"), &compiled.forward.encode());
-            write(format!("{stem}.{scope}.step.onnx"), &compiled.step.encode());
+            write(format!("{stem}.{scope}.backward.onnx"), &compiled.backward.encode());
+            write(format!("{stem}.{scope}.update.onnx"), &compiled.update.encode());
             let weights = compiled.layout.gather(&subgraph).unwrap();
             let model = graft(&export, &compiled.layout, &weights).unwrap();
             write(format!("{stem}.{scope}.grafted.onnx"), &model.encode());
-            written += 4;
+            written += 5;
         }
     }
-    assert!(written >= 4 * 3 * 5, "only {written} graphs");
+    assert!(written >= 5 * 3 * 5, "only {written} graphs");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/check_onnx.py");
     let output = Command::new(python()).arg(script).arg(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::Value;
-use support::{drawn, goldens, graftd, python};
+use support::{classes, drawn, goldens, graftd, python};
 
 const CLASSES: [&str; 3] = ["weed", "crop", "stone"];
 
@@ -28,13 +28,6 @@ fn last(output: &Output) -> Value {
 
 fn export(name: &str) -> PathBuf {
     goldens("exports").join(name)
-}
-
-/// Class names of an export, which the data set must use.
-fn classes(base: &Path) -> Vec<String> {
-    let output = graftd().arg("inspect").arg("--json").arg(base).output().unwrap();
-    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
-    value["classes"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
 fn data_for(base: &Path, folder: &Path, train: usize, val: usize) -> PathBuf {

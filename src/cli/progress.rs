@@ -54,6 +54,19 @@ impl RunProgress {
                 let total = loss.box_ + loss.cls + loss.dfl;
                 self.epoch(*epoch, *epochs, total, *map50, *map50_95, *seconds_left);
             }
+            TrainEvent::Reduced { reason } => {
+                self.say(&format!("features take more disk than they may (--cache-mb): {reason}"));
+            }
+            TrainEvent::Resumed { epoch } => {
+                self.say(&format!("the run was interrupted and goes on after epoch {epoch}"));
+            }
+            TrainEvent::NotResumed { reason } => {
+                self.say(&format!("the run starts from its beginning: {reason}"));
+            }
+            TrainEvent::RolledBack { epoch, reason, lr } => {
+                self.clear();
+                self.say(&format!("{reason}; back to epoch {epoch} with learning rate {lr:e}"));
+            }
             TrainEvent::Trained { epochs, best_epoch, reason } => {
                 self.clear();
                 self.say(&format!("{epochs} epochs, {reason}; epoch {best_epoch} is kept"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::dataset::{DataSet, Split};
-use crate::train::{Outcome, Scope, TrainOptions, TrainingSet, Turns, fine_tune};
+use crate::train::{Control, Outcome, Scope, TrainOptions, TrainingSet, Turns, fine_tune, forget_checkpoint};
 use crate::yolo::metrics::Evaluation;
 
 use super::failure::Failure;
@@ -57,9 +57,13 @@ pub(super) struct Args {
     /// Stop in good order after this long.
     #[arg(long, value_name = "N")]
     max_minutes: Option<f64>,
-    /// Keep the features of pictures here, for the next run; without it they are thrown away.
+    /// Keep the features of pictures here, for the next run; without it they are thrown away. A run that
+    /// was killed goes on where it stood when it is started again with the same arguments.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Disk that features may take, MB; when a run wants more it takes fewer views, then fewer pictures.
+    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().cache_mb)]
+    cache_mb: u64,
     /// Write the model even when it is not better than the base.
     #[arg(long)]
     force: bool,
@@ -83,6 +87,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         turns: args.turns,
         patience: args.patience,
         max_minutes: args.max_minutes,
+        cache_mb: args.cache_mb,
         threads: args.runtime.threads,
         ..TrainOptions::default()
     };
@@ -97,7 +102,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let passing =
         tempfile::tempdir().map_err(|error| Failure::failed(format!("temporary folder: {error}")))?;
     let cache = args.cache.as_deref().unwrap_or(passing.path());
-    let cancel = interrupted()?;
+    let control = Control::cancelled_by(interrupted()?);
 
     let mut progress = RunProgress::new();
     let mut broken = None;
@@ -107,11 +112,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             broken = print::json(&event).err();
         }
     };
-    let outcome = fine_tune(&args.base, &set, &options, runtime.as_ref(), cache, &mut on_event, &cancel)?;
+    let outcome = fine_tune(&args.base, &set, &options, runtime.as_ref(), cache, &mut on_event, &control)?;
     let write = outcome.verdict.promoted || args.force;
     if write {
         replace(&args.out, &outcome.model)?;
     }
+    forget(cache);
     print::outcome(broken, || match args.json {
         true => print::json(&outcome),
         false => print::lines(&lines(&outcome)),
@@ -122,6 +128,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let what = if write { "it is written all the same" } else { "nothing is written (--force writes it)" };
     Err(Failure::Nothing(format!("not promoted: {}; {what}", outcome.verdict.reason)))
+}
+
+/// The run has come to its end, and nothing of it need be taken up again.
+fn forget(cache: &Path) {
+    if let Err(error) = forget_checkpoint(cache) {
+        tracing::warn!("the checkpoint in {} can't be deleted: {error}", cache.display());
+    }
 }
 
 /// Before the work begins: can the outcome be written at its end?

@@ -1,8 +1,6 @@
 //! Runs: started by a command, in a thread of their own, reported as they go.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +10,7 @@ use uuid::Uuid;
 use crate::mqtt::{Answer, RunOutcome, RunReport, TrainArguments};
 use crate::runtime;
 use crate::store::{Message, SlotRecord, StoreError};
-use crate::train::{Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune};
+use crate::train::{Control, Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune};
 
 use super::ask::Ask;
 use super::core::Core;
@@ -26,7 +24,7 @@ const FEATURES_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct Run {
     pub id: String,
     ask: Ask,
-    cancel: Arc<AtomicBool>,
+    control: Control,
     trained_on: String,
 }
 
@@ -53,10 +51,9 @@ impl Core {
         let trained_on = format!("{} samples, measured on {}", train.len(), holdout.len());
         let options = with(&self.config.train.options, arguments, self.config.model.imgsz);
         let set = TrainingSet { classes: self.classes.clone(), train, holdout };
-        let (id, cancel) = (Uuid::now_v7().to_string(), Arc::new(AtomicBool::new(false)));
+        let (id, control) = (Uuid::now_v7().to_string(), Control::new());
         let (base, features) = (self.store.models().model_path(self.slot.slot), self.store.features_dir());
-        let (choice, events, cancelled) =
-            (self.config.runtime.training(), self.events.clone(), Arc::clone(&cancel));
+        let (choice, events, heard) = (self.config.runtime.training(), self.events.clone(), control.clone());
         let work = move || {
             let mut told = Instant::now();
             let mut tell = |event: TrainEvent| {
@@ -66,11 +63,11 @@ impl Core {
                     }
                     told = Instant::now();
                 }
-                // A daemon that has ended hears nothing; it has set `cancelled` before.
+                // A daemon that has ended hears nothing; it has cancelled before.
                 let _ = events.send(Event::Run(event));
             };
             let run = AssertUnwindSafe(|| match runtime::open(&choice) {
-                Ok(runtime) => fine_tune(&base, &set, &options, &*runtime, &features, &mut tell, &cancelled),
+                Ok(runtime) => fine_tune(&base, &set, &options, &*runtime, &features, &mut tell, &heard),
                 Err(error) => Err(TrainError::Runtime(error)),
             });
             // A mistake of ours must not leave the command without an answer and the daemon with a run
@@ -81,7 +78,7 @@ impl Core {
         let started = thread::Builder::new().name("train".into()).spawn(work);
         started.map_err(|error| format!("the system gives no thread: {error}"))?;
         tracing::info!("run {id} starts on {trained_on}");
-        self.run = Some(Run { id, ask: ask.clone(), cancel, trained_on });
+        self.run = Some(Run { id, ask: ask.clone(), control, trained_on });
         self.state_changed();
         Ok(())
     }
@@ -89,7 +86,7 @@ impl Core {
     /// `cmd/cancel`.
     pub(super) fn cancel_run(&mut self) -> Result<Value, String> {
         let run = self.run.as_ref().ok_or("no run goes on; there is nothing to cancel")?;
-        run.cancel.store(true, Ordering::Relaxed);
+        run.control.cancel();
         Ok(json!({"run": run.id}))
     }
 
@@ -106,7 +103,7 @@ impl Core {
         self.state_changed();
         let outcome = match outcome {
             // `cancel` has been answered that nothing is changed, however late it came.
-            Ok(_) if run.cancel.load(Ordering::Relaxed) => {
+            Ok(_) if run.control.is_cancelled() => {
                 return self.run_failed(run, TrainError::Cancelled.to_string());
             }
             Ok(outcome) => outcome,
@@ -170,7 +167,7 @@ impl Core {
     /// The daemon stops: the run is told, its command answered.
     pub(super) fn interrupt_run(&mut self) -> Result<(), StoreError> {
         let Some(run) = self.run.take() else { return Ok(()) };
-        run.cancel.store(true, Ordering::Relaxed);
+        run.control.cancel();
         self.run_failed(run, "graftd was stopped; send the command again under a new id".into())
     }
 

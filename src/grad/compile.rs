@@ -1,4 +1,4 @@
-//! From a subgraph to its forward graph and its step graph.
+//! From a subgraph to its forward, backward and update graphs.
 
 use std::collections::HashMap;
 
@@ -12,21 +12,33 @@ use super::optimizer::Optimizer;
 use super::rules;
 use super::subgraph::Subgraph;
 
-/// Name of the flat tensor of trained weights in both graphs.
+/// Name of the flat tensor of trained weights in all graphs.
 const WEIGHTS: &str = "weights";
 
-/// The two graphs of a training step and how to feed them.
+/// Name of the sum of gradients, in the graphs that add to it and that use it up.
+const GRADIENT_SUM: &str = "gradient_sum";
+
+/// The three graphs of a training step and how to feed them.
 ///
-/// Inputs of `forward`, in order: the subgraph's inputs, then `weights`. Outputs: the subgraph's
-/// outputs, then the stash. Inputs of `step`: the stash, the subgraph's inputs that the way back
-/// reads (`step_inputs` holds their indices), the gradients of the outputs, `weights`, the
-/// optimiser's state, its scalars. Outputs of `step`: new weights, new state, gradient norm.
+/// A step may be worked through in parts: *forward* and *backward* run once for each part of the
+/// batch, and the gradients add up; *update* runs once for the batch. So memory is that of a part,
+/// whatever the batch.
+///
+/// - Inputs of `forward`, in order: the subgraph's inputs, then `weights`. Outputs: the subgraph's
+///   outputs, then the stash.
+/// - Inputs of `backward`: the stash, the subgraph's inputs that the way back reads
+///   (`inputs_read` holds their indices), the gradients of the outputs (`gradients_wanted`),
+///   `weights`, `gradient_sum`. Output: the new `gradient_sum`.
+/// - Inputs of `update`: `weights`, `gradient_sum`, the scalar `gradient_scale` that it is multiplied
+///   by, the optimiser's state, its scalars. Outputs: new weights, new state, gradient norm.
 #[derive(Debug)]
 pub struct Compiled {
     /// Features and weights to outputs and stash.
     pub forward: Model,
-    /// Gradients, stash and weights to new weights.
-    pub step: Model,
+    /// Stash and gradients of the outputs to the gradient of the weights, added to what came in.
+    pub backward: Model,
+    /// Gradient and weights to new weights.
+    pub update: Model,
     /// Where each trained constant lies in `weights`.
     pub layout: ParameterLayout,
     /// How many outputs of `forward` come before the stash.
@@ -35,12 +47,14 @@ pub struct Compiled {
     pub output_shapes: Vec<Vec<usize>>,
     /// How many values the stash holds.
     pub n_stash: usize,
-    /// Which of the subgraph's inputs the step wants, by index.
-    pub step_inputs: Vec<usize>,
-    /// Which of the subgraph's outputs the step wants gradients of, by index: the others depend on
+    /// And how many bytes.
+    pub stash_bytes: usize,
+    /// Which of the subgraph's inputs `backward` wants, by index.
+    pub inputs_read: Vec<usize>,
+    /// Which of the subgraph's outputs `backward` wants gradients of, by index: the others depend on
     /// nothing that is trained.
-    pub step_gradients: Vec<usize>,
-    /// The optimiser whose state the step wants.
+    pub gradients_wanted: Vec<usize>,
+    /// The optimiser whose state `update` wants.
     pub optimizer: Optimizer,
 }
 
@@ -61,19 +75,36 @@ pub struct GradientGraph {
 /// When an operator between a trained constant and an output has no rule.
 pub fn compile(subgraph: &Subgraph, optimizer: Optimizer) -> Result<Compiled, GradError> {
     let mut parts = differentiate(subgraph)?;
-    let layout = parts.layout;
-    optimizer.add_to(&mut parts.backward, &layout, WEIGHTS, &parts.gradient)?;
+    let so_far = parts.backward.input(GRADIENT_SUM, &[parts.layout.count()]);
+    let sum = parts.backward.op("Add", &[&so_far, &parts.gradient], &[])?;
+    parts.backward.output(&sum, "gradient_sum.next")?;
+    let count = |name: &String| parts.forward.shape(name).iter().product::<usize>();
+    let stash_bytes = 4 * parts.stash.iter().map(count).sum::<usize>();
     Ok(Compiled {
         output_shapes: subgraph.outputs.iter().map(|name| parts.forward.shape(name).to_vec()).collect(),
         forward: parts.forward.finish(),
-        step: parts.backward.finish(),
-        layout,
+        backward: parts.backward.finish(),
+        update: update_graph(&parts.layout, &optimizer)?,
+        layout: parts.layout,
         n_outputs: subgraph.outputs.len(),
-        n_stash: parts.n_stash,
-        step_inputs: parts.step_inputs,
-        step_gradients: parts.step_gradients,
+        n_stash: parts.stash.len(),
+        stash_bytes,
+        inputs_read: parts.inputs_read,
+        gradients_wanted: parts.gradients_wanted,
         optimizer,
     })
+}
+
+/// From a batch's gradient to new weights.
+fn update_graph(layout: &ParameterLayout, optimizer: &Optimizer) -> Result<Model, GradError> {
+    let mut graph = GraphBuilder::new("update");
+    let shape = [layout.count()];
+    graph.input(WEIGHTS, &shape);
+    let sum = graph.input(GRADIENT_SUM, &shape);
+    let scale = graph.input("gradient_scale", &[]);
+    let gradient = graph.op("Mul", &[&sum, &scale], &[])?;
+    optimizer.add_to(&mut graph, layout, WEIGHTS, &gradient)?;
+    Ok(graph.finish())
 }
 
 /// Compiles the way back alone, for whoever brings an optimiser or wants to see the gradient.
@@ -95,17 +126,17 @@ struct Parts {
     backward: GraphBuilder,
     layout: ParameterLayout,
     gradient: String,
-    n_stash: usize,
-    step_inputs: Vec<usize>,
-    step_gradients: Vec<usize>,
+    stash: Vec<String>,
+    inputs_read: Vec<usize>,
+    gradients_wanted: Vec<usize>,
 }
 
 fn differentiate(subgraph: &Subgraph) -> Result<Parts, GradError> {
     let layout = ParameterLayout::new(subgraph)?;
     let active = subgraph.active();
-    let step_gradients: Vec<usize> =
+    let gradients_wanted: Vec<usize> =
         (0..subgraph.outputs.len()).filter(|&index| active.contains(&subgraph.outputs[index])).collect();
-    if layout.count() == 0 || step_gradients.is_empty() {
+    if layout.count() == 0 || gradients_wanted.is_empty() {
         return Err(GradError::NothingToTrain);
     }
 
@@ -120,15 +151,15 @@ fn differentiate(subgraph: &Subgraph) -> Result<Parts, GradError> {
         forward.node(node.clone())?;
     }
 
-    // A name that the way back knows from the start is an input of the step, a weight or a frozen
+    // A name that the way back knows from the start is an input of the subgraph, a weight or a frozen
     // constant; anything else that a rule asks for is stashed. Inputs come first here, stash
     // inputs are added by the rules, and `order_inputs` puts them into the documented order.
-    let mut graph = GraphBuilder::new("step");
+    let mut graph = GraphBuilder::new("backward");
     for (name, shape) in &subgraph.inputs {
         graph.input(name, shape);
     }
     let mut gradients = HashMap::new();
-    for &index in &step_gradients {
+    for &index in &gradients_wanted {
         let name = &subgraph.outputs[index];
         gradients.insert(name.clone(), graph.input(&gradient_name(name), forward.shape(name)));
     }
@@ -160,23 +191,23 @@ fn differentiate(subgraph: &Subgraph) -> Result<Parts, GradError> {
     let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
     let gradient = backward.op_with("Concat", &pieces, &[int("axis", 0)])?;
 
-    let Backward { graph: mut step, stash, .. } = backward;
+    let Backward { graph: mut way_back, stash, .. } = backward;
     for name in subgraph.outputs.iter().chain(&stash) {
         forward.output(name, name)?;
     }
-    let inputs_of_step = step.prune(&[WEIGHTS]);
-    let step_inputs: Vec<usize> = (0..subgraph.inputs.len())
-        .filter(|&index| inputs_of_step.contains(&subgraph.inputs[index].0))
+    let inputs_of_backward = way_back.prune(&[WEIGHTS]);
+    let inputs_read: Vec<usize> = (0..subgraph.inputs.len())
+        .filter(|&index| inputs_of_backward.contains(&subgraph.inputs[index].0))
         .collect();
     let order: Vec<String> = stash
         .iter()
         .cloned()
-        .chain(step_inputs.iter().map(|&index| subgraph.inputs[index].0.clone()))
-        .chain(step_gradients.iter().map(|&index| gradient_name(&subgraph.outputs[index])))
+        .chain(inputs_read.iter().map(|&index| subgraph.inputs[index].0.clone()))
+        .chain(gradients_wanted.iter().map(|&index| gradient_name(&subgraph.outputs[index])))
         .chain([WEIGHTS.to_owned()])
         .collect();
-    step.order_inputs(&order);
-    Ok(Parts { forward, backward: step, layout, gradient, n_stash: stash.len(), step_inputs, step_gradients })
+    way_back.order_inputs(&order);
+    Ok(Parts { forward, backward: way_back, layout, gradient, stash, inputs_read, gradients_wanted })
 }
 
 /// Name of the input that holds d(loss)/d(this output).

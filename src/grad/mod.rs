@@ -1,14 +1,16 @@
 //! Reverse-mode differentiation, from ONNX to ONNX.
 //!
-//! A [`Subgraph`] (part of a model, with the constants that shall be trained) becomes two graphs of
+//! A [`Subgraph`] (part of a model, with the constants that shall be trained) becomes three graphs of
 //! standard operators:
 //!
 //! - **forward**: features and weights in; outputs out, and with them the *stash*, the intermediate
 //!   values that the way back will need;
-//! - **step**: d(loss)/d(outputs), the stash, the weights and the optimiser's moments in; updated
-//!   weights and moments out.
+//! - **backward**: d(loss)/d(outputs), the stash, the weights and the gradient so far in; the gradient
+//!   with this part of the batch added out;
+//! - **update**: the batch's gradient, the weights and the optimiser's moments in; updated weights and
+//!   moments out.
 //!
-//! The loss itself stays outside, between the two. All trained constants lie one after another in
+//! The loss itself stays outside, between the first two. All trained constants lie one after another in
 //! one flat tensor ([`ParameterLayout`]), so that an optimiser is a dozen operators however many
 //! layers there are.
 //!

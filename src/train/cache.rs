@@ -1,23 +1,28 @@
 //! The feature cache: what the backbone made of each view, once, as float16 on disk.
 //!
-//! One folder per (backbone, input size) holds two flat files: `features.f16`, records of equal
-//! length one after another, and `keys`, the 32-byte key of each record in the same order. Records
-//! are read through a memory map. Everything here can be made again, so a file that does not fit is
-//! thrown away, and keys are written after their records are on the disk. One run at a time uses a
-//! cache: it holds a lock on `keys`.
+//! One folder per (backbone, input size) holds two flat files of slots: `features.f16`, records of equal
+//! length one after another, and `keys`, the 32-byte key of each record in the same order, zeros where a
+//! slot is free. Records are read through a memory map. Everything here can be made again, so a file
+//! that does not fit is thrown away; keys are written after their records are on the disk, and taken
+//! away before their slots are used again. One run at a time uses a cache: it holds a lock on `keys`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use memmap2::{Mmap, UncheckedAdvice};
+use rustix::fs::FallocateFlags;
 use sha2::{Digest, Sha256};
 
 /// Must stay free on the disk, bytes.
 const FREE_FLOOR: u64 = 256 << 20;
+
+/// Where no record is.
+const FREE: FeatureKey = [0; 32];
 
 /// Identifies a record: a hash of all that decides it.
 pub(super) type FeatureKey = [u8; 32];
@@ -44,7 +49,7 @@ fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::WouldBlock => "wait for it, or name another folder",
         io::ErrorKind::StorageFull => {
-            "make room (this folder may be emptied between runs), or take fewer views"
+            "make room (this folder may be emptied between runs), or raise cache_mb"
         }
         _ => "free some space or name another folder",
     }
@@ -55,14 +60,17 @@ pub(super) struct FeatureCache {
     folder: PathBuf,
     /// Values in one record: all features of a view, one after another.
     record: usize,
-    /// Records on the disk. A key that was appended twice names its last one.
-    records: usize,
+    /// The key in each slot, oldest first; [`FREE`] where none is. A key that was appended twice names its
+    /// last slot.
+    slots: Vec<FeatureKey>,
+    /// Free slots.
+    free: Vec<usize>,
     positions: HashMap<FeatureKey, usize>,
     data: File,
     keys: File,
     map: Option<Mmap>,
-    /// Records appended but not yet named in `keys`.
-    pending: Vec<FeatureKey>,
+    /// Records written but not yet named in `keys`.
+    pending: Vec<(FeatureKey, usize)>,
 }
 
 impl FeatureCache {
@@ -71,7 +79,9 @@ impl FeatureCache {
         let fail = |source| CacheError { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(fail)?;
         let open = |name: &str| {
-            OpenOptions::new().read(true).append(true).create(true).open(folder.join(name)).map_err(fail)
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(folder.join(name)).map_err(fail)
         };
         let (data, mut keys) = (open("features.f16")?, open("keys")?);
         keys.try_lock().map_err(|error| match error {
@@ -90,12 +100,14 @@ impl FeatureCache {
         }
         // Records that no key names come from an interrupted pass.
         data.set_len((2 * record * n_whole) as u64).map_err(fail)?;
-        let positions = named[..n_whole].iter().enumerate().map(|(i, key)| (*key, i)).collect();
+        let slots = named[..n_whole].to_vec();
+        let is_free = |slot: &usize| slots[*slot] == FREE;
         let mut cache = FeatureCache {
             folder: folder.to_owned(),
             record,
-            records: n_whole,
-            positions,
+            free: (0..n_whole).filter(is_free).collect(),
+            positions: (0..n_whole).filter(|slot| !is_free(slot)).map(|slot| (slots[slot], slot)).collect(),
+            slots,
             data,
             keys,
             map: None,
@@ -105,25 +117,54 @@ impl FeatureCache {
         Ok(cache)
     }
 
+    /// How many records may lie here when features may take `budget` bytes of a disk that must not fill.
+    pub(super) fn capacity(&self, budget: u64) -> usize {
+        let record = self.record_bytes();
+        let own = record * self.positions.len() as u64;
+        let free = rustix::fs::statvfs(&self.folder).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+        (budget.min((own + free).saturating_sub(FREE_FLOOR)) / record) as usize
+    }
+
+    /// Bytes of one record on the disk.
+    pub(super) fn record_bytes(&self) -> u64 {
+        2 * self.record as u64
+    }
+
+    /// Frees the oldest records that are not `wanted`, until all that are wanted fit into `capacity`.
+    /// Gives how many went.
+    pub(super) fn make_room(
+        &mut self,
+        wanted: &HashSet<FeatureKey>,
+        capacity: usize,
+    ) -> Result<usize, CacheError> {
+        let missing = wanted.iter().filter(|key| !self.has(key)).count();
+        let too_many = (self.positions.len() + missing).saturating_sub(capacity);
+        let mut victims: Vec<usize> = (0..self.slots.len())
+            .filter(|&slot| self.slots[slot] != FREE && !wanted.contains(&self.slots[slot]))
+            .collect();
+        victims.truncate(too_many);
+        if victims.is_empty() {
+            return Ok(0);
+        }
+        for &slot in &victims {
+            self.positions.remove(&std::mem::replace(&mut self.slots[slot], FREE));
+            self.keys.write_all_at(&FREE, 32 * slot as u64).map_err(|source| self.fail(source))?;
+        }
+        // A slot that is written again must not bear its old name after a power cut.
+        self.keys.sync_data().map_err(|source| self.fail(source))?;
+        for &slot in &victims {
+            // Where a file system knows no holes the slot is used again all the same.
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let start = self.record_bytes() * slot as u64;
+            let _ = rustix::fs::fallocate(&self.data, flags, start, self.record_bytes());
+        }
+        self.free.extend(&victims);
+        Ok(victims.len())
+    }
+
     /// Whether the features of this view are there.
     pub(super) fn has(&self, key: &FeatureKey) -> bool {
         self.positions.contains_key(key)
-    }
-
-    /// Whether so many more records fit on the disk, and leave room for what matters more.
-    pub(super) fn check_room(&self, records: usize) -> Result<(), CacheError> {
-        let Ok(disk) = rustix::fs::statvfs(&self.folder) else { return Ok(()) };
-        let (free, wanted) = (disk.f_bavail * disk.f_frsize, (2 * self.record * records) as u64);
-        if records > 0 && free < wanted + FREE_FLOOR {
-            let reason = format!(
-                "features of {records} views take {} MB, and {} MB are free, of which {} MB must stay so",
-                wanted >> 20,
-                free >> 20,
-                FREE_FLOOR >> 20
-            );
-            return Err(self.fail(io::Error::new(io::ErrorKind::StorageFull, reason)));
-        }
-        Ok(())
     }
 
     /// Appends a record, the features of one view. It can be read after [`FeatureCache::commit`].
@@ -136,14 +177,22 @@ impl FeatureCache {
             rest = tail;
         }
         assert!(rest.is_empty(), "a record of {} values was given fewer", self.record);
-        let bytes = bytemuck::cast_slice(&bytes);
-        if let Err(source) = self.data.write_all(bytes) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(FREE);
+            self.slots.len() - 1
+        });
+        self.pending.push((key, slot));
+        let at = self.record_bytes() * slot as u64;
+        if let Err(source) = self.data.write_all_at(bytemuck::cast_slice(&bytes), at) {
             // What was not committed goes, so that a full disk has room again.
-            let whole = self.data.set_len((2 * self.record * self.records) as u64);
-            self.pending.clear();
+            let unnamed = std::mem::take(&mut self.pending);
+            let named = self.slots.iter().rposition(|key| *key != FREE).map_or(0, |last| last + 1);
+            self.free.extend(unnamed.iter().map(|&(_, slot)| slot));
+            self.free.retain(|&slot| slot < named);
+            self.slots.truncate(named);
+            let whole = self.data.set_len(self.record_bytes() * named as u64);
             return Err(self.fail(whole.err().unwrap_or(source)));
         }
-        self.pending.push(key);
         Ok(())
     }
 
@@ -153,11 +202,10 @@ impl FeatureCache {
             return Ok(());
         }
         self.data.sync_data().map_err(|source| self.fail(source))?;
-        let bytes: Vec<u8> = self.pending.concat();
-        self.keys.write_all(&bytes).map_err(|source| self.fail(source))?;
-        for key in std::mem::take(&mut self.pending) {
-            self.positions.insert(key, self.records);
-            self.records += 1;
+        for (key, slot) in std::mem::take(&mut self.pending) {
+            self.keys.write_all_at(&key, 32 * slot as u64).map_err(|source| self.fail(source))?;
+            self.slots[slot] = key;
+            self.positions.insert(key, slot);
         }
         self.remap()
     }
@@ -186,17 +234,60 @@ impl FeatureCache {
         self.map = if self.positions.is_empty() {
             None
         } else {
-            // SAFETY: this run holds the lock of the cache, and only ever appends to the file while it
-            // is mapped.
+            // SAFETY: this run holds the lock of the cache, never shortens the file below a named record
+            // while it is mapped, and writes only to slots that no key names and nobody reads.
             let map = unsafe { Mmap::map(&self.data) };
             Some(map.map_err(|source| self.fail(source))?)
         };
         Ok(())
     }
 
+    /// Why a run can't begin: not even a handful of records fits.
+    pub(super) fn too_small(&self, capacity: usize) -> CacheError {
+        let reason = format!(
+            "features of a view take {} MB, and there is room for {capacity} of them ({} MB of the disk must \
+             stay free)",
+            self.record_bytes().div_ceil(1 << 20),
+            FREE_FLOOR >> 20
+        );
+        self.fail(io::Error::new(io::ErrorKind::StorageFull, reason))
+    }
+
     fn fail(&self, source: io::Error) -> CacheError {
         CacheError { path: self.folder.clone(), source }
     }
+}
+
+/// Deletes caches of other backbones and sizes beside `folder`, the longest unused first, until they take
+/// no more than `budget` bytes. One that a run is using stays.
+pub(super) fn prune_beside(folder: &Path, budget: u64) -> io::Result<()> {
+    let Some(root) = folder.parent() else { return Ok(()) };
+    let mut others = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        let path = entry?.path();
+        let (Ok(keys), Ok(data)) = (path.join("keys").metadata(), path.join("features.f16").metadata())
+        else {
+            continue;
+        };
+        if path != folder {
+            // Holes take no room, so blocks are counted.
+            others.push((keys.modified()?, 512 * std::os::unix::fs::MetadataExt::blocks(&data), path));
+        }
+    }
+    others.sort();
+    let mut total: u64 = others.iter().map(|(_, bytes, _)| bytes).sum();
+    for (_, bytes, path) in others {
+        if total <= budget {
+            break;
+        }
+        let keys = File::open(path.join("keys"))?;
+        if keys.try_lock().is_ok() {
+            std::fs::remove_dir_all(&path)?;
+            total -= bytes;
+            tracing::info!("features in {} go: {} MB", path.display(), bytes >> 20);
+        }
+    }
+    Ok(())
 }
 
 /// Pages that were read count as this process's memory, so that a run would seem to grow with its
@@ -256,6 +347,56 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_that_nobody_wants_makes_room_and_its_slot_is_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys: Vec<FeatureKey> = (0_u8..6).map(|i| hash(&[&[i]])).collect();
+        let mut cache = FeatureCache::open(folder.path(), 2048).unwrap();
+        let record = |i: usize| vec![i as f32; 2048];
+        for (i, key) in keys.iter().enumerate().take(4) {
+            cache.append(*key, &[&record(i)]).unwrap();
+        }
+        cache.commit().unwrap();
+        // Records 1, 2 and 5 are wanted, three fit: 0 and 3 must go.
+        let wanted = HashSet::from([keys[1], keys[2], keys[5]]);
+        assert_eq!(cache.make_room(&wanted, 3).unwrap(), 2);
+        cache.append(keys[5], &[&record(5)]).unwrap();
+        cache.commit().unwrap();
+        drop(cache);
+        let length = folder.path().join("features.f16").metadata().unwrap().len();
+        assert_eq!(length, 4 * 2 * 2048, "no slot was added");
+        let mut cache = FeatureCache::open(folder.path(), 2048).unwrap();
+        let there: Vec<bool> = keys.iter().map(|key| cache.has(key)).collect();
+        assert_eq!(there, [false, true, true, false, false, true]);
+        for i in [1, 2, 5] {
+            let mut values = vec![0.0; 2048];
+            cache.read(&keys[i], &mut [&mut values]);
+            assert_eq!(values, record(i));
+        }
+        // What fits stays, wanted or not.
+        assert_eq!(cache.make_room(&HashSet::new(), 3).unwrap(), 0);
+    }
+
+    #[test]
+    fn caches_of_other_backbones_go_when_they_take_too_much() {
+        let root = tempfile::tempdir().unwrap();
+        let fill = |name: &str| {
+            let mut cache = FeatureCache::open(&root.path().join(name), 1 << 16).unwrap();
+            cache.append(hash(&[b"k"]), &[&vec![1.0; 1 << 16]]).unwrap();
+            cache.commit().unwrap();
+            cache
+        };
+        drop(fill("old"));
+        let used = fill("used");
+        drop(fill("own"));
+        prune_beside(&root.path().join("own"), 1 << 20).unwrap();
+        assert!(root.path().join("old").exists(), "there is room for it");
+        prune_beside(&root.path().join("own"), 0).unwrap();
+        let exists = ["old", "used", "own"].map(|name| root.path().join(name).exists());
+        assert_eq!(exists, [false, true, true]);
+        drop(used);
+    }
+
+    #[test]
     fn a_second_run_on_the_same_cache_is_turned_away() {
         let folder = tempfile::tempdir().unwrap();
         let _first = FeatureCache::open(folder.path(), 1).unwrap();
@@ -272,6 +413,7 @@ mod tests {
         cache.commit().unwrap();
         cache.append(lost, &[&[9.0; 3]]).unwrap();
         drop(cache);
+        use std::io::Write;
         OpenOptions::new()
             .append(true)
             .open(folder.path().join("keys"))

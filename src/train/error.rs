@@ -47,15 +47,20 @@ pub enum TrainError {
     /// The runtime failed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// The loss is no longer a number.
+    /// The loss exploded, and once more with half the learning rate.
     #[error(
-        "the loss or its gradient is no longer finite in epoch {epoch}; try a smaller learning rate than {lr}"
+        "{what} in epoch {epoch}, at learning rate {lr:e} as before at {tried:e}; nothing was changed: try a much \
+         smaller learning rate"
     )]
     Diverged {
         /// The epoch, from 1.
         epoch: u32,
-        /// The peak learning rate.
+        /// What happened.
+        what: String,
+        /// The peak learning rate at last.
         lr: f64,
+        /// The peak learning rate at first.
+        tried: f64,
     },
     /// A mistake in graftd itself; what it was has been written to stderr.
     #[error("graftd made a mistake in this run (its log has the details); nothing was changed: report it")]

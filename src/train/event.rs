@@ -31,6 +31,30 @@ pub enum TrainEvent {
         /// Views that the run needs.
         total: usize,
     },
+    /// Features take more disk than they may, so the run does with less; see `plan.rs` for the rule.
+    Reduced {
+        /// What it does without.
+        reason: String,
+    },
+    /// The run was interrupted and goes on.
+    Resumed {
+        /// The last epoch that was done.
+        epoch: u32,
+    },
+    /// There is a checkpoint, but this run can't go on from it and starts from its beginning.
+    NotResumed {
+        /// Why not.
+        reason: String,
+    },
+    /// The loss exploded: the run goes on from an earlier epoch with a smaller learning rate.
+    RolledBack {
+        /// The epoch that it goes on from.
+        epoch: u32,
+        /// What happened.
+        reason: String,
+        /// The new peak learning rate.
+        lr: f64,
+    },
     /// One pass over the samples is done and the hold-out has been measured.
     Epoch {
         /// From 1.

@@ -1,8 +1,7 @@
 //! Fills the feature cache: each view of each sample goes through the backbone once.
 
 use std::collections::HashSet;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -15,6 +14,7 @@ use crate::yolo::backbone::Backbone;
 
 use super::TrainError;
 use super::cache::{FeatureCache, FeatureKey, hash};
+use super::control::Control;
 use super::views::{Turns, VIEWS_VERSION, View, ViewKey};
 
 /// An example whose picture has been looked at.
@@ -72,16 +72,17 @@ impl Views {
     }
 }
 
-/// The cache of this backbone, in a folder of its own under `root`.
-pub(super) fn open_cache(
-    root: &Path,
-    backbone_hash: &[u8],
-    backbone: &Backbone,
-) -> Result<FeatureCache, TrainError> {
+/// Where under `root` the cache of this backbone lies.
+pub(super) fn cache_folder(root: &Path, backbone_hash: &[u8], backbone: &Backbone) -> PathBuf {
     let (height, width) = backbone.size();
     let name: String = backbone_hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    root.join(format!("{name}-{height}x{width}"))
+}
+
+/// The cache of this backbone.
+pub(super) fn open_cache(folder: &Path, backbone: &Backbone) -> Result<FeatureCache, TrainError> {
     let record = backbone.shapes().iter().map(|shape| shape.iter().product::<usize>()).sum();
-    Ok(FeatureCache::open(&root.join(format!("{name}-{height}x{width}")), record)?)
+    Ok(FeatureCache::open(folder, record)?)
 }
 
 /// Brings the features of all `wanted` (sample, view) pairs into the cache. `progress` is told how
@@ -92,7 +93,7 @@ pub(super) fn extract(
     views: &Views,
     wanted: &[(&Sample, u32)],
     mut progress: impl FnMut(usize, usize),
-    cancel: &AtomicBool,
+    control: &Control,
 ) -> Result<(), TrainError> {
     // The same picture may be among the samples twice.
     let mut seen = HashSet::new();
@@ -102,7 +103,6 @@ pub(super) fn extract(
     };
     let missing: Vec<_> = wanted.iter().filter(is_missing).copied().collect();
     let there = wanted.len() - missing.len();
-    cache.check_room(missing.len())?;
     progress(there, wanted.len());
     // Pictures are drawn on all cores while the backbone waits; several at once keep them busy.
     let group = backbone.batch() * rayon::current_num_threads().div_ceil(backbone.batch()).max(1);
@@ -119,9 +119,7 @@ pub(super) fn extract(
             })
             .collect::<Result<_, PictureError>>()?;
         for (chunk, pictures) in group_views.chunks(backbone.batch()).zip(drawn.chunks(backbone.batch())) {
-            if cancel.load(Ordering::Relaxed) {
-                return Err(TrainError::Cancelled);
-            }
+            control.go_on()?;
             let mut input = Tensor::zeros([backbone.batch(), 3, height, width]);
             for (target, picture) in input.data_mut().chunks_exact_mut(length).zip(pictures) {
                 target.copy_from_slice(picture);

@@ -1,32 +1,54 @@
-//! The head in training: its two graphs, its weights, and batches of cached features.
+//! The head in training: its graphs, its weights, and cached features on their way through them.
+//!
+//! A batch goes through in parts of a few pictures, whose gradients add up: what a run holds in memory
+//! is what a part needs, and the step is that of the whole batch all the same.
+
+use serde::{Deserialize, Serialize};
 
 use crate::grad::{Compiled, Optimizer, Schedule, compile};
 use crate::label::LabelBox;
 use crate::runtime::{Runtime, Session, SessionOptions, Value};
 use crate::tensor::Tensor;
-use crate::yolo::criterion::{Criterion, Loss};
+use crate::yolo::criterion::{Criterion, Sums};
 use crate::yolo::cut::{Cut, MapSource};
 use crate::yolo::maps::{MapGradients, RawMaps};
 
 use super::TrainError;
 use super::cache::{FeatureCache, FeatureKey};
 
+/// The stash of a part, at most, bytes. On the CPU larger parts are no faster, as long as an operator
+/// has some megabytes to work on.
+const STASH_GOAL: usize = 16 << 20;
+
 /// The head that a run trains.
 pub(super) struct Head {
     forward: Box<dyn Session>,
-    step: Box<dyn Session>,
+    backward: Box<dyn Session>,
+    update: Box<dyn Session>,
     compiled: Compiled,
     maps: Vec<(MapSource, MapSource)>,
     n_head_inputs: usize,
     /// Shape of each feature for one picture, `[1, C, h, w]`.
     shapes: Vec<Vec<usize>>,
-    batch: usize,
+    /// Pictures that go through the graphs at once.
+    part: usize,
     weights: Value,
     ema: Value,
     moments: Vec<Value>,
     /// Steps taken.
     t: u64,
+    /// Σ of the gradients of the parts since the last update.
+    gradient_sum: Option<Value>,
     gradients: Option<MapGradients>,
+}
+
+/// All that training has changed: with it a head goes on as if it had never stopped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct HeadState {
+    weights: Vec<f32>,
+    ema: Vec<f32>,
+    moments: Vec<Vec<f32>>,
+    t: u64,
 }
 
 /// Which weights answer.
@@ -38,15 +60,22 @@ pub(super) enum Weights {
     Averaged,
 }
 
-/// Features of a batch, as the head takes them.
+/// Features of a part of a batch, as the head takes them.
 pub(super) struct Batch {
-    /// One tensor per feature, `[batch, C, h, w]`.
+    /// One tensor per feature, `[part, C, h, w]`.
     features: Vec<Value>,
 }
 
+/// How many pictures of a batch go through the graphs at once, when one of them has so many bytes of
+/// stash: the largest divisor of the batch whose stash stays below 16 MiB, or 1.
+pub fn part_size(batch: usize, stash_of_one: usize) -> usize {
+    let fits = |part: &usize| batch.is_multiple_of(*part) && part * stash_of_one <= STASH_GOAL;
+    (2..=batch).rev().find(fits).unwrap_or(1)
+}
+
 impl Head {
-    /// Compiles the head behind `cut` for batches of this size and loads both graphs. `shapes` are
-    /// those of the backbone's outputs for one picture.
+    /// Compiles the head behind `cut` and loads its graphs. `shapes` are those of the backbone's outputs
+    /// for one picture; the part is the largest divisor of `batch` whose stash is small enough.
     pub fn new(
         cut: &Cut,
         shapes: &[Vec<usize>],
@@ -54,25 +83,60 @@ impl Head {
         runtime: &dyn Runtime,
         options: &SessionOptions,
     ) -> Result<Self, TrainError> {
-        let subgraph = cut.subgraph(batch, shapes);
+        let one = compile(&cut.subgraph(1, shapes), Optimizer::adamw())?.stash_bytes;
+        let part = part_size(batch, one);
+        tracing::debug!("parts of {part} pictures, {} KB of stash each", one >> 10);
+        let subgraph = cut.subgraph(part, shapes);
         let compiled = compile(&subgraph, Optimizer::adamw())?;
         let weights = compiled.layout.gather(&subgraph)?;
         let count = weights.len();
         let zeros = || Value::from(Tensor::zeros([count]));
         Ok(Head {
             forward: runtime.load(&compiled.forward.encode(), options)?,
-            step: runtime.load(&compiled.step.encode(), options)?,
+            backward: runtime.load(&compiled.backward.encode(), options)?,
+            update: runtime.load(&compiled.update.encode(), options)?,
             moments: (0..compiled.optimizer.n_moments()).map(|_| zeros()).collect(),
             weights: Tensor::new([count], weights.clone()).into(),
             ema: Tensor::new([count], weights).into(),
             maps: cut.maps.clone(),
             n_head_inputs: cut.n_head_inputs,
             shapes: shapes.to_vec(),
-            batch,
+            part,
             compiled,
             t: 0,
+            gradient_sum: None,
             gradients: None,
         })
+    }
+
+    /// Pictures that go through the graphs at once.
+    pub fn part(&self) -> usize {
+        self.part
+    }
+
+    /// A copy of all that training has changed.
+    pub fn state(&self) -> HeadState {
+        let copy = |value: &Value| value.data().to_vec();
+        HeadState {
+            weights: copy(&self.weights),
+            ema: copy(&self.ema),
+            moments: self.moments.iter().map(copy).collect(),
+            t: self.t,
+        }
+    }
+
+    /// Goes back to a state of the same head.
+    ///
+    /// # Panics
+    /// When the state is that of another head.
+    pub fn restore(&mut self, state: &HeadState) {
+        let count = self.n_parameters();
+        let value = |values: &[f32]| Value::from(Tensor::new([count], values.to_vec()));
+        self.weights = value(&state.weights);
+        self.ema = value(&state.ema);
+        self.moments = state.moments.iter().map(|values| value(values)).collect();
+        self.t = state.t;
+        self.gradient_sum = None;
     }
 
     /// Trained numbers.
@@ -103,14 +167,14 @@ impl Head {
         self.ema.data().to_vec()
     }
 
-    /// Reads a batch of features. `keys` may be fewer than the batch: the rest stays zero.
+    /// Reads the features of a part. `keys` may be fewer than a part has: the rest stays zero.
     pub fn read(&self, cache: &FeatureCache, keys: &[FeatureKey]) -> Batch {
         let mut tensors: Vec<Tensor> = self
             .shapes
             .iter()
             .map(|shape| {
                 let mut shape = shape.clone();
-                shape[0] = self.batch;
+                shape[0] = self.part;
                 Tensor::zeros(shape)
             })
             .collect();
@@ -128,7 +192,7 @@ impl Head {
         Batch { features: tensors.into_iter().map(Value::from).collect() }
     }
 
-    /// Raw maps of a batch, handed to `use_maps`.
+    /// Raw maps of a part, handed to `use_maps`.
     pub fn maps<T>(
         &mut self,
         batch: &Batch,
@@ -139,46 +203,54 @@ impl Head {
         Ok(use_maps(&self.raw_maps(batch, &outputs)))
     }
 
-    /// One step: forward, criterion, backward and update. Gives the loss of the batch and the norm of
-    /// its gradient before clipping.
-    pub fn train(
+    /// Takes a part of a batch forward and back: its gradient is added to those of the parts before.
+    /// Gives loss and target scores, both sums.
+    pub fn accumulate(
         &mut self,
         batch: &Batch,
         truth: &[Vec<LabelBox>],
         criterion: &Criterion,
-        schedule: &Schedule,
-    ) -> Result<(Loss, f32), TrainError> {
+    ) -> Result<Sums, TrainError> {
         let outputs = self.forward(batch, Weights::Current)?;
-        let mut gradients = self.gradients.take().unwrap_or_else(|| criterion.gradients(self.batch));
-        let loss = criterion.evaluate(&self.raw_maps(batch, &outputs), truth, &mut gradients);
-        self.t += 1;
+        let mut gradients = self.gradients.take().unwrap_or_else(|| criterion.gradients(self.part));
+        let sums = criterion.sums(&self.raw_maps(batch, &outputs), truth, &mut gradients);
         let map_gradients = self.output_gradients(&gradients, &outputs);
-        let scalars: Vec<Value> = self
-            .compiled
-            .optimizer
-            .scalars(schedule, self.t)
-            .into_iter()
-            .map(|value| Tensor::scalar(value).into())
-            .collect();
+        let so_far =
+            self.gradient_sum.take().unwrap_or_else(|| Tensor::zeros([self.compiled.layout.count()]).into());
         // In the order that `Compiled` documents.
         let inputs: Vec<&Value> = outputs[self.compiled.n_outputs..]
             .iter()
-            .chain(self.compiled.step_inputs.iter().map(|&index| &batch.features[index]))
+            .chain(self.compiled.inputs_read.iter().map(|&index| &batch.features[index]))
             .chain(&map_gradients)
-            .chain([&self.weights, &self.ema])
+            .chain([&self.weights, &so_far])
+            .collect();
+        self.gradient_sum = self.backward.run(&inputs)?.pop();
+        self.gradients = Some(gradients);
+        Ok(sums)
+    }
+
+    /// Steps along the gradients that were accumulated, each times `scale`. Gives the norm of that before
+    /// clipping.
+    pub fn update(&mut self, scale: f64, schedule: &Schedule) -> Result<f32, TrainError> {
+        let gradient = self.gradient_sum.take().expect("a part has been accumulated");
+        self.t += 1;
+        let scalar = |value: f32| Value::from(Tensor::scalar(value));
+        let scalars: Vec<Value> =
+            self.compiled.optimizer.scalars(schedule, self.t).into_iter().map(scalar).collect();
+        let scale = scalar(scale as f32);
+        let inputs: Vec<&Value> = [&self.weights, &gradient, &scale, &self.ema]
+            .into_iter()
             .chain(&self.moments)
             .chain(&scalars)
             .collect();
-        let mut results = self.step.run(&inputs)?.into_iter();
-        let mut next = || results.next().expect("the step graph has an output for each state");
+        let mut results = self.update.run(&inputs)?.into_iter();
+        let mut next = || results.next().expect("the update graph has an output for each state");
         self.weights = next();
         self.ema = next();
         for moment in &mut self.moments {
             *moment = next();
         }
-        let gradient_norm = next().data()[0];
-        self.gradients = Some(gradients);
-        Ok((loss, gradient_norm))
+        Ok(next().data()[0])
     }
 
     fn forward(&mut self, batch: &Batch, weights: Weights) -> Result<Vec<Value>, TrainError> {
@@ -196,7 +268,7 @@ impl Head {
             MapSource::Backbone(index) => batch.features[index].data(),
         };
         RawMaps {
-            batch: self.batch,
+            batch: self.part,
             boxes: self.maps.iter().map(|(boxes, _)| data(boxes)).collect(),
             classes: self.maps.iter().map(|(_, classes)| data(classes)).collect(),
         }
@@ -214,7 +286,7 @@ impl Head {
             }
         }
         self.compiled
-            .step_gradients
+            .gradients_wanted
             .iter()
             .map(|&index| {
                 let values = ordered[index].expect("every output of the head is a raw map");

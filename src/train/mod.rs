@@ -5,12 +5,16 @@
 //! drop-in, and the gate compares both on the hold-out.
 
 mod cache;
+mod checkpoint;
+mod control;
+mod epochs;
 mod error;
 mod event;
 mod features;
 mod gate;
 mod head;
 mod options;
+mod plan;
 mod resources;
 mod run;
 mod schedule;
@@ -18,9 +22,12 @@ mod set;
 mod views;
 
 pub use cache::CacheError;
+pub use checkpoint::{forget_checkpoint, has_checkpoint};
+pub use control::Control;
 pub use error::TrainError;
 pub use event::{EpochLoss, TrainEvent};
 pub use gate::{Verdict, judge};
+pub use head::part_size;
 pub use options::{MAX_BATCH, MAX_VIEWS, Scope, TrainOptions, UnknownScope};
 pub use resources::{cpu_seconds, peak_rss_mb};
 pub use run::{Outcome, fine_tune};

@@ -79,6 +79,9 @@ pub struct TrainOptions {
     pub patience: u32,
     /// Stop in good order after this many minutes.
     pub max_minutes: Option<f64>,
+    /// Disk that cached features may take, MB. When a run wants more it takes fewer views, then fewer
+    /// samples; see `plan.rs`.
+    pub cache_mb: u64,
     /// Threads for the backbone, the head and the criterion; 0 takes one per core.
     pub threads: usize,
 }
@@ -97,6 +100,7 @@ impl Default for TrainOptions {
             turns: Turns::Mirror,
             patience: 15,
             max_minutes: None,
+            cache_mb: 4096,
             threads: 0,
         }
     }

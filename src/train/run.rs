@@ -2,37 +2,29 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::detect::Detector;
-use crate::label::LabelBox;
 use crate::runtime::{Runtime, SessionOptions};
-use crate::yolo::assign::Assigner;
 use crate::yolo::backbone::{Backbone, head_shape, input_size};
-use crate::yolo::criterion::{Criterion, Gains, Loss};
 use crate::yolo::cut::{self, Cut};
-use crate::yolo::decode::detections_of_maps;
 use crate::yolo::export::Export;
 use crate::yolo::graft::graft;
-use crate::yolo::letterbox::{Fit, Letterbox};
-use crate::yolo::maps::HeadShape;
-use crate::yolo::metrics::{Evaluation, Evaluator, TruthBox};
-use crate::yolo::nms::Keep;
+use crate::yolo::metrics::Evaluation;
 
-use super::cache::{FeatureCache, FeatureKey, hash};
-use super::event::{EpochLoss, TrainEvent};
-use super::features::{Sample, Views, extract, open_cache};
+use super::cache::{FeatureKey, hash, prune_beside};
+use super::checkpoint::Checkpoint;
+use super::control::Control;
+use super::epochs::Epochs;
+use super::event::TrainEvent;
+use super::features::{Sample, Views, cache_folder, extract, open_cache};
 use super::gate::{Verdict, judge};
-use super::head::{Head, Weights};
+use super::head::Head;
 use super::options::{MAX_BATCH, MAX_VIEWS, Scope, TrainOptions};
+use super::plan::Plan;
 use super::resources::{cpu_seconds, peak_rss_mb};
-use super::schedule::Course;
 use super::{TrainError, TrainingSet};
 
 /// What a run ends with.
@@ -60,9 +52,14 @@ pub struct Outcome {
 
 /// Fine-tunes a detector's head.
 ///
-/// `base` is the model to start from and to be better than; `cache` a folder for features, which may
-/// be deleted at any time between runs. `on_event` is told what goes on; `cancel` stops the run at
-/// the next step.
+/// `base` is the model to start from and to be better than; `cache` a folder for features and the
+/// checkpoint, which may be deleted at any time between runs. `on_event` is told what goes on; through
+/// `control` the run is paused or cancelled.
+///
+/// A run that was killed goes on from its last epoch when it is started again with the same arguments and
+/// the same cache, and ends with the same weights as if nothing had happened, on the same runtime and
+/// number of threads. The checkpoint stays until [`forget_checkpoint`](super::forget_checkpoint) is called:
+/// when what the run brought is safe.
 ///
 /// # Errors
 /// [`TrainError`]; nothing but the cache has been written then.
@@ -73,7 +70,7 @@ pub fn fine_tune(
     runtime: &dyn Runtime,
     cache: &Path,
     on_event: &mut dyn FnMut(TrainEvent),
-    cancel: &AtomicBool,
+    control: &Control,
 ) -> Result<Outcome, TrainError> {
     check(options)?;
     let started = Instant::now();
@@ -87,8 +84,9 @@ pub fn fine_tune(
         return Err(TrainError::TooLittle("no hold-out picture has a box; label some first".into()));
     }
     let size = input_size(&export, options.imgsz).map_err(TrainError::Option)?;
-    let holdout = Sample::look_at(&set.holdout)?;
-    let samples = not_held_out(Sample::look_at(&set.train)?, &holdout)?;
+    let mut holdout = Sample::look_at(&set.holdout)?;
+    let mut samples = not_held_out(Sample::look_at(&set.train)?, &holdout)?;
+    let checkpoint = Checkpoint::new(cache, identity(&export, &samples, &holdout, options, runtime));
 
     let chooses: cut::Chooses = match options.scope {
         Scope::Last => &cut::last,
@@ -98,6 +96,20 @@ pub fn fine_tune(
     let cut = Cut::new(&export, chooses, size)?;
     let session_options = SessionOptions { threads: options.threads };
     let mut backbone = Backbone::load(&export, &cut, size, runtime, &session_options)?;
+    let views = Views { seed: options.seed, turns: options.turns, size };
+    let folder = cache_folder(cache, &hash(&[&cut.backbone.encode()]), &backbone);
+    let mut features = open_cache(&folder, &backbone)?;
+    let capacity = features.capacity(options.cache_mb << 20);
+    let plan = Plan::new(&samples, holdout.len(), options.views, capacity, options.seed)
+        .ok_or_else(|| features.too_small(capacity))?;
+    if let Some(left_out) = plan.leaves_out(samples.len(), options.views, holdout.len()) {
+        tracing::warn!("the features of all views take more than cache_mb or the disk allow: {left_out}");
+        on_event(TrainEvent::Reduced { reason: left_out });
+    }
+    let mut taken = plan.samples.iter().copied().peekable();
+    let mut index = 0..samples.len();
+    samples.retain(|_| index.next().is_some_and(|index| taken.next_if_eq(&index).is_some()));
+    holdout.truncate(plan.holdout);
     let batch = options.batch.min(samples.len());
     let head = Head::new(&cut, backbone.shapes(), batch, runtime, &session_options)?;
     let shape = head_shape(&export, size);
@@ -111,31 +123,38 @@ pub fn fine_tune(
         runtime: runtime.name().to_owned(),
     });
 
-    let views = Views { seed: options.seed, turns: options.turns, size };
-    let mut features = open_cache(cache, &hash(&[&cut.backbone.encode()]), &backbone)?;
     let plain = holdout.iter().map(|sample| (sample, 0));
-    let varied = samples.iter().flat_map(|sample| (0..options.views).map(move |view| (sample, view)));
+    let varied = samples.iter().flat_map(|sample| (0..plan.views).map(move |view| (sample, view)));
     let wanted: Vec<(&Sample, u32)> = plain.chain(varied).collect();
+    let keys: HashSet<FeatureKey> = wanted.iter().map(|(sample, view)| views.key(sample, *view)).collect();
+    features.make_room(&keys, capacity)?;
+    let others = (options.cache_mb << 20).saturating_sub(features.record_bytes() * keys.len() as u64);
+    if let Err(error) = prune_beside(&folder, others) {
+        tracing::warn!("old features beside {} can't be deleted: {error}", folder.display());
+    }
     let mut told = |done, total| on_event(TrainEvent::Features { done, total });
-    extract(&mut features, &mut backbone, &views, &wanted, &mut told, cancel)?;
+    extract(&mut features, &mut backbone, &views, &wanted, &mut told, control)?;
     // The backbone is done; its memory is better spent elsewhere.
     drop(backbone);
 
-    let mut run = Run {
+    let mut epochs = Epochs {
         shape,
         classes: &export.classes,
         head,
         features,
         views,
+        views_per_sample: plan.views,
         samples,
         holdout,
         options,
         batch,
-        deadline: options.max_minutes.map(|minutes| started + Duration::from_secs_f64(60.0 * minutes)),
+        checkpoint,
+        control,
+        time: options.max_minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes)),
     };
-    let kept = run.train(on_event, cancel)?;
-    let layout = run.head.layout().clone();
-    drop(run);
+    let kept = epochs.train(on_event)?;
+    let layout = epochs.head.layout().clone();
+    drop(epochs);
 
     let candidate = graft(&export, &layout, &kept.weights)?;
     let model = candidate.encode();
@@ -157,6 +176,37 @@ pub fn fine_tune(
         peak_rss_mb: peak_rss_mb(),
         model,
     })
+}
+
+/// A hash of all that decides what a run ends with. How long it may take and how many threads it has do
+/// not: a run may be taken up with more time.
+fn identity(
+    export: &Export,
+    samples: &[Sample],
+    holdout: &[Sample],
+    options: &TrainOptions,
+    runtime: &dyn Runtime,
+) -> FeatureKey {
+    let options = TrainOptions { max_minutes: None, threads: 0, ..options.clone() };
+    let sets: Vec<Vec<u8>> = [samples, holdout]
+        .iter()
+        .map(|set| {
+            set.iter()
+                .flat_map(|sample| {
+                    let labels = serde_json::to_vec(&sample.example.labels).expect("labels can be written");
+                    [&sample.hash[..], &hash(&[&labels])].concat()
+                })
+                .collect()
+        })
+        .collect();
+    hash(&[
+        env!("CARGO_PKG_VERSION").as_bytes(),
+        &export.model().encode(),
+        &sets[0],
+        &sets[1],
+        &serde_json::to_vec(&options).expect("options can be written"),
+        runtime.name().as_bytes(),
+    ])
 }
 
 /// What may be learnt from: a picture that is measured on too would promote what was learnt by heart.
@@ -219,155 +269,5 @@ fn check(options: &TrainOptions) -> Result<(), TrainError> {
             complain("max_minutes", minutes.to_string(), "above 0")
         }
         _ => Ok(()),
-    }
-}
-
-struct Run<'a> {
-    shape: HeadShape,
-    classes: &'a [String],
-    head: Head,
-    features: FeatureCache,
-    views: Views,
-    samples: Vec<Sample<'a>>,
-    holdout: Vec<Sample<'a>>,
-    options: &'a TrainOptions,
-    batch: usize,
-    deadline: Option<Instant>,
-}
-
-/// The weights that a run keeps.
-struct Kept {
-    weights: Vec<f32>,
-    epochs: u32,
-}
-
-impl Run<'_> {
-    fn train(
-        &mut self,
-        on_event: &mut dyn FnMut(TrainEvent),
-        cancel: &AtomicBool,
-    ) -> Result<Kept, TrainError> {
-        let criterion = Criterion::new(&self.shape, Gains::default(), Assigner::ONE_TO_MANY);
-        let steps_per_epoch = self.samples.len().div_ceil(self.batch);
-        let course = Course::new(self.options, steps_per_epoch);
-        let epochs = self.options.epochs;
-        let started = Instant::now();
-        let mut best: Option<(f64, u32, Vec<f32>)> = None;
-        let mut reason = "all epochs are done".to_owned();
-        let mut done = 0;
-        for epoch in 1..=epochs {
-            let epoch_started = Instant::now();
-            let mut sum = Loss::default();
-            let batches = self.batches(epoch);
-            for (number, members) in batches.iter().enumerate() {
-                if cancel.load(Ordering::Relaxed) {
-                    return Err(TrainError::Cancelled);
-                }
-                let t = u64::from(epoch - 1) * steps_per_epoch as u64 + number as u64;
-                let keys: Vec<FeatureKey> = members
-                    .iter()
-                    .map(|&(sample, view)| self.views.key(&self.samples[sample], view))
-                    .collect();
-                let truth: Vec<Vec<LabelBox>> = members
-                    .iter()
-                    .map(|&(sample, view)| self.views.labels(&self.samples[sample], view))
-                    .collect();
-                let batch = self.head.read(&self.features, &keys);
-                let (loss, gradient_norm) = self.head.train(&batch, &truth, &criterion, &course.at(t))?;
-                // The criterion's polynomials take a NaN for a small number; the gradient shows it.
-                if !loss.total().is_finite() || !gradient_norm.is_finite() {
-                    return Err(TrainError::Diverged { epoch, lr: self.options.lr });
-                }
-                sum = sum + loss;
-            }
-            let seconds = epoch_started.elapsed().as_secs_f64();
-            let evaluation = self.evaluate()?;
-            let map50_95 = evaluation.map50_95.unwrap_or(0.0);
-            done = epoch;
-            let n_pictures = (steps_per_epoch * self.batch) as f64;
-            let per_epoch = started.elapsed().as_secs_f64() / f64::from(epoch);
-            on_event(TrainEvent::Epoch {
-                epoch,
-                epochs,
-                loss: EpochLoss {
-                    box_: sum.box_ / n_pictures,
-                    cls: sum.cls / n_pictures,
-                    dfl: sum.dfl / n_pictures,
-                },
-                lr: course.at(u64::from(epoch) * steps_per_epoch as u64 - 1).lr,
-                map50: evaluation.map50.unwrap_or(0.0),
-                map50_95,
-                samples_per_second: n_pictures / seconds,
-                seconds_left: per_epoch * f64::from(epochs - epoch),
-            });
-            // While nothing is found yet the latest is as good as any, and patience does not begin.
-            if best.as_ref().is_none_or(|(value, ..)| map50_95 > *value || *value == 0.0) {
-                best = Some((map50_95, epoch, self.head.averaged()));
-            }
-            let best_epoch = best.as_ref().map_or(epoch, |(_, epoch, _)| *epoch);
-            if self.options.patience > 0 && epoch - best_epoch >= self.options.patience {
-                reason = format!("the hold-out has not improved for {} epochs", self.options.patience);
-                break;
-            }
-            if epoch < epochs && self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                reason = "the time is spent".into();
-                break;
-            }
-        }
-        let (_, best_epoch, weights) = best.expect("there is at least one epoch");
-        on_event(TrainEvent::Trained { epochs: done, best_epoch, reason });
-        Ok(Kept { weights, epochs: done })
-    }
-
-    /// The batches of an epoch: each sample once, in an order of its own, each with another view than
-    /// in the epoch before. The last batch is filled up from the start of the order.
-    fn batches(&self, epoch: u32) -> Vec<Vec<(usize, u32)>> {
-        let mut rng = ChaCha8Rng::seed_from_u64(
-            self.options.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(epoch)),
-        );
-        let mut order: Vec<usize> = (0..self.samples.len()).collect();
-        order.shuffle(&mut rng);
-        let views = self.options.views as usize;
-        let member = |index: usize| {
-            let sample = order[index % order.len()];
-            (sample, ((epoch as usize - 1 + sample) % views) as u32)
-        };
-        (0..order.len())
-            .step_by(self.batch)
-            .map(|start| (start..start + self.batch).map(member).collect())
-            .collect()
-    }
-
-    /// The averaged weights on the hold-out, from cached features.
-    fn evaluate(&mut self) -> Result<Evaluation, TrainError> {
-        let mut evaluator = Evaluator::new(self.classes);
-        for samples in self.holdout.chunks(self.batch) {
-            let keys: Vec<FeatureKey> = samples.iter().map(|sample| self.views.key(sample, 0)).collect();
-            let batch = self.head.read(&self.features, &keys);
-            let shape = &self.shape;
-            let found = self.head.maps(&batch, Weights::Averaged, |maps| {
-                let keep = Keep::to_measure();
-                (0..samples.len())
-                    .map(|index| detections_of_maps(shape, maps, index, &keep))
-                    .collect::<Vec<_>>()
-            })?;
-            for (sample, mut found) in samples.iter().zip(found) {
-                let (width, height) = sample.picture;
-                let sides = (height as usize, width as usize);
-                let placed = Letterbox::plan(sides, shape.input, Fit::Exact, true);
-                for detection in &mut found {
-                    [detection.x1, detection.y1, detection.x2, detection.y2] =
-                        placed.to_picture(detection.corners());
-                }
-                let truth: Vec<TruthBox> = sample
-                    .example
-                    .labels
-                    .iter()
-                    .map(|label| TruthBox { class: label.class, corners: label.to_pixels(width, height) })
-                    .collect();
-                evaluator.add(&found, &truth);
-            }
-        }
-        Ok(evaluator.finish())
     }
 }

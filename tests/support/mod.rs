@@ -34,6 +34,13 @@ pub fn index(part: &str) -> serde_json::Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Class names of an export, by the program's own word.
+pub fn classes(base: &Path) -> Vec<String> {
+    let output = graftd().arg("inspect").arg("--json").arg(base).output().unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    value["classes"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
 /// An open `.npz` file.
 pub struct Npz {
     path: PathBuf,

@@ -21,7 +21,8 @@ pub fn node(op_type: &str, inputs: &[&str], output: &str, attribute: Vec<Attribu
 pub struct Stepper {
     pub compiled: Compiled,
     forward: Box<dyn Session>,
-    step: Box<dyn Session>,
+    backward: Box<dyn Session>,
+    update: Box<dyn Session>,
     pub weights: Value,
     pub ema: Value,
     moments: Vec<Value>,
@@ -37,7 +38,8 @@ impl Stepper {
         let count = weights.len();
         Stepper {
             forward: runtime.load(&compiled.forward.encode(), &options).unwrap(),
-            step: runtime.load(&compiled.step.encode(), &options).unwrap(),
+            backward: runtime.load(&compiled.backward.encode(), &options).unwrap(),
+            update: runtime.load(&compiled.update.encode(), &options).unwrap(),
             weights: Tensor::new([count], weights.clone()).into(),
             ema: Tensor::new([count], weights).into(),
             moments: (0..optimizer.n_moments()).map(|_| Tensor::zeros([count]).into()).collect(),
@@ -59,18 +61,24 @@ impl Stepper {
         let outputs = self.forward.run(&feeds).unwrap();
         let (plain, stash) = outputs.split_at(self.compiled.n_outputs);
         let gradients: Vec<Value> = gradients(plain).into_iter().map(Value::from).collect();
+        let zero: Value = Tensor::zeros([self.compiled.layout.count()]).into();
+        let feeds: Vec<&Value> = stash
+            .iter()
+            .chain(self.compiled.inputs_read.iter().map(|&index| &inputs[index]))
+            .chain(self.compiled.gradients_wanted.iter().map(|&index| &gradients[index]))
+            .chain([&self.weights, &zero])
+            .collect();
+        let gradient = self.backward.run(&feeds).unwrap().remove(0);
         self.t += 1;
         let scalars = self.compiled.optimizer.scalars(schedule, self.t);
         let scalars: Vec<Value> = scalars.into_iter().map(|value| Tensor::scalar(value).into()).collect();
-        let feeds: Vec<&Value> = stash
-            .iter()
-            .chain(self.compiled.step_inputs.iter().map(|&index| &inputs[index]))
-            .chain(self.compiled.step_gradients.iter().map(|&index| &gradients[index]))
-            .chain([&self.weights, &self.ema])
+        let one: Value = Tensor::scalar(1.0).into();
+        let feeds: Vec<&Value> = [&self.weights, &gradient, &one, &self.ema]
+            .into_iter()
             .chain(&self.moments)
             .chain(&scalars)
             .collect();
-        let mut results = self.step.run(&feeds).unwrap();
+        let mut results = self.update.run(&feeds).unwrap();
         self.gradient_norm = results.pop().unwrap().data()[0];
         let mut results = results.into_iter();
         self.weights = results.next().unwrap();
