@@ -307,7 +307,7 @@ fn no_report_is_lost_when_the_broker_dies_again_and_again() {
 }
 
 #[test]
-fn a_command_that_a_kill_interrupted_is_answered_after_the_restart() {
+fn a_run_that_a_kill_interrupted_goes_on_after_the_restart() {
     let mut device = Device::new(12, 4, "");
     let watcher = Watcher::start(&device.broker, ROOT);
     device.start();
@@ -319,8 +319,19 @@ fn a_command_that_a_kill_interrupted_is_answered_after_the_restart() {
     assert!(second["reason"].as_str().unwrap().contains("goes on"), "{second}");
     device.end("-KILL");
     device.start();
+    // The run is taken up where it stood, and can be paused and cancelled as before.
+    watcher.wait("the run to go on", |_, value| value["event"] == "resumed");
+    watcher.wait("an epoch", |_, value| value["event"] == "epoch");
+    assert_eq!(watcher.command(ROOT, "pause", "p", json!({}))["status"], "successful");
+    watcher.wait("a paused state", |_, value| value["paused"] == true);
+    assert_eq!(watcher.command(ROOT, "resume", "r", json!({}))["status"], "successful");
+    watcher.wait("an epoch", |_, value| value["event"] == "epoch");
+    device.end("-TERM");
+    device.start();
+    watcher.wait("the run to go on", |_, value| value["event"] == "resumed");
+    assert_eq!(watcher.command(ROOT, "cancel", "l", json!({}))["status"], "successful");
     let answer = watcher.settled(&format!("{ROOT}/cmd/train/long"));
-    assert!(answer["reason"].as_str().unwrap().contains("interrupted"), "{answer}");
+    assert!(answer["reason"].as_str().unwrap().contains("cancelled"), "{answer}");
     // Nothing that was acknowledged is gone, and it goes on.
     let state = watcher.command(ROOT, "state", "s", json!({}));
     assert_eq!((&state["result"]["labelled"], &state["result"]["holdout"]), (&json!(12), &json!(4)));

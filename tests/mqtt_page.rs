@@ -75,6 +75,7 @@ fn every_example_of_a_report_is_what_the_daemon_writes() {
                     camera: "on",
                     runtime: "ort",
                     run: None,
+                    paused: false,
                     outbox: 0,
                     set_aside: 0,
                     disk_free_mb: None,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::runtime::{RuntimeChoice, RuntimeKind};
 use crate::select::SelectOptions;
-use crate::train::TrainOptions;
+use crate::train::{Guest, TrainOptions};
 use crate::yolo::nms::Keep;
 
 /// Where the configuration lies unless `--config` names another file.
@@ -126,6 +126,10 @@ pub struct TrainConfig {
     pub min_samples: usize,
     /// Share of newly labelled samples that become hold-out, 0 to 1; a label may also say it itself.
     pub holdout_share: f64,
+    /// Whether runs get only time that no other program wants (Linux' `SCHED_IDLE`).
+    pub idle: bool,
+    /// The cores that runs may use, by number; none may use all.
+    pub cpus: Vec<usize>,
     /// Everything else about a run.
     #[serde(flatten)]
     pub options: TrainOptions,
@@ -133,7 +137,15 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        TrainConfig { min_samples: 10, holdout_share: 0.2, options: TrainOptions::default() }
+        let Guest { idle, cpus } = Guest::default();
+        TrainConfig { min_samples: 10, holdout_share: 0.2, idle, cpus, options: TrainOptions::default() }
+    }
+}
+
+impl TrainConfig {
+    /// How much runs may be noticed.
+    pub fn guest(&self) -> Guest {
+        Guest { idle: self.idle, cpus: self.cpus.clone() }
     }
 }
 

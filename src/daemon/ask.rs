@@ -76,6 +76,8 @@ impl Core {
                 Ok(()) => return None,
                 Err(reason) => Err(reason),
             },
+            Arguments::Pause => self.pause_run(),
+            Arguments::Resume => self.resume_run(),
             Arguments::Cancel => self.cancel_run(),
             Arguments::Promote(arguments) => self.promote_slot(arguments.slot),
             Arguments::Rollback => self.roll_back(),
@@ -123,11 +125,15 @@ impl Core {
     /// Commands that an earlier life of this daemon took on and did not bring to an end.
     pub(super) fn settle_interrupted(&mut self) -> Result<(), StoreError> {
         for (command, id) in self.store.commands().unsettled()? {
+            let ask = Ask::Command { command, id };
+            if self.run.as_ref().is_some_and(|run| run.asked_by(&ask)) {
+                continue;
+            }
             let answer = Answer::failed(
                 "interrupted by a restart of graftd, and perhaps done; look at state and model, then send it \
                  again under a new id if need be",
             );
-            self.settle(&Ask::Command { command, id }, &answer)?;
+            self.settle(&ask, &answer)?;
         }
         Ok(())
     }

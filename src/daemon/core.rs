@@ -108,8 +108,11 @@ impl Core {
     /// The link is there.
     pub fn connect(&mut self, link: Link) {
         self.link = Some(link);
+        // A full disk must not keep the device from detecting.
+        if let Err(error) = self.take_up_run() {
+            tracing::error!("the interrupted run is not taken up: {error}");
+        }
         if let Err(error) = self.settle_interrupted() {
-            // A full disk must not keep the device from detecting.
             tracing::error!("interrupted commands are not answered: {error}");
         }
     }
@@ -152,13 +155,12 @@ impl Core {
         drop(queue);
         self.camera = None;
         let unanswered = self.no_frame("graftd was stopped; send the command again under a new id");
-        let interrupted = self.interrupt_run();
+        self.interrupt_run();
         if let Some(link) = self.link.take() {
             link.stop(Instant::now() + STOP_WITHIN);
         }
         ended?;
-        unanswered?;
-        Ok(interrupted?)
+        Ok(unanswered?)
     }
 
     fn handle(&mut self, event: Event) -> Result<(), StoreError> {
@@ -350,6 +352,7 @@ impl Core {
             camera: if self.camera.is_some() { "on" } else { "off" },
             runtime: self.runtime.name(),
             run: self.run.as_ref().map(|run| run.id.clone()),
+            paused: self.run.as_ref().is_some_and(Run::is_paused),
             outbox: self.store.outbox().len(),
             set_aside: self.store.outbox().aside(),
             disk_free_mb: self.store.free_space().map(|bytes| bytes >> 20),

@@ -9,8 +9,10 @@ use uuid::Uuid;
 
 use crate::mqtt::{Answer, RunOutcome, RunReport, TrainArguments};
 use crate::runtime;
-use crate::store::{Message, SlotRecord, StoreError};
-use crate::train::{Control, Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune};
+use crate::store::{Message, PendingRun, SlotRecord, StoreError};
+use crate::train::{
+    Control, Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune, forget_checkpoint,
+};
 
 use super::ask::Ask;
 use super::core::Core;
@@ -20,6 +22,9 @@ use super::models::candidate_detector;
 /// The backbone's progress is reported at most so often.
 const FEATURES_EVERY: Duration = Duration::from_secs(2);
 
+/// A run that was interrupted is taken up so often before an epoch is done; then it is given up.
+const MOST_ATTEMPTS: u32 = 3;
+
 /// A run that goes on.
 pub(super) struct Run {
     pub id: String,
@@ -28,12 +33,98 @@ pub(super) struct Run {
     trained_on: String,
 }
 
+impl Run {
+    pub fn is_paused(&self) -> bool {
+        self.control.is_paused()
+    }
+
+    pub fn asked_by(&self, ask: &Ask) -> bool {
+        self.ask == *ask
+    }
+}
+
 impl Core {
     /// `cmd/train`: starts a run, unless one goes on or there is too little to learn from.
     pub(super) fn start_run(&mut self, arguments: &TrainArguments, ask: &Ask) -> Result<(), String> {
         if let Some(run) = &self.run {
             return Err(format!("run {} goes on; wait for it or cancel it", run.id));
         }
+        let id = Uuid::now_v7().to_string();
+        // Whatever lies there is of a run that has come to its end.
+        forget_checkpoint(&self.store.features_dir()).map_err(|error| error.to_string())?;
+        self.launch(id.clone(), arguments, ask)?;
+        let pending = PendingRun {
+            run: id,
+            command: match ask {
+                Ask::Command { command, id } => Some((command.clone(), id.clone())),
+                Ask::Request { .. } => None,
+            },
+            arguments: serde_json::to_vec(arguments).expect("arguments can be written"),
+            slot: self.slot.slot,
+            attempts: 0,
+        };
+        // A run that can't be remembered goes on all the same; a restart would answer that it was interrupted.
+        if let Err(error) = self.store.pending().set(Some(&pending)) {
+            tracing::error!("the run would not be taken up after a restart: {error}");
+        }
+        Ok(())
+    }
+
+    /// The run that a restart interrupted goes on where it stood.
+    pub(super) fn take_up_run(&mut self) -> Result<(), StoreError> {
+        let Some(mut pending) = self.store.pending().run()? else { return Ok(()) };
+        pending.attempts += 1;
+        self.store.pending().set(Some(&pending))?;
+        let id = pending.run.clone();
+        let ask = match &pending.command {
+            Some((command, id)) => Ask::Command { command: command.clone(), id: id.clone() },
+            None => Ask::Request { command: "train".into() },
+        };
+        if self.slot.slot > pending.slot {
+            return self.had_promoted(id, &ask);
+        }
+        let launched = if pending.attempts > MOST_ATTEMPTS {
+            Err(format!(
+                "interrupted {MOST_ATTEMPTS} times before an epoch was done, and given up; look at the device's \
+                 memory and log, then send the command again under a new id"
+            ))
+        } else {
+            serde_json::from_slice(&pending.arguments)
+                .map_err(|error| format!("interrupted, and its arguments can't be read any more: {error}"))
+                .and_then(|arguments| self.launch(id.clone(), &arguments, &ask))
+        };
+        match launched {
+            Ok(()) => {
+                tracing::info!("run {id} was interrupted and is taken up");
+                Ok(())
+            }
+            Err(reason) => {
+                self.report_run(&RunReport::End {
+                    run: id,
+                    event: "failed",
+                    reason: reason.clone(),
+                    outcome: None,
+                })?;
+                self.settle(&ask, &Answer::failed(reason))?;
+                self.run_is_over()
+            }
+        }
+    }
+
+    /// The run had promoted its model before it could say so.
+    fn had_promoted(&mut self, run: String, ask: &Ask) -> Result<(), StoreError> {
+        let record = &self.slot.record;
+        let result = json!({
+            "run": run, "event": "finished", "slot": self.slot.slot, "promoted": true,
+            "reason": record.reason, "before": record.before, "after": record.after,
+        });
+        let payload = serde_json::to_vec(&result).expect("a report can be written");
+        self.push(&Message { topic: self.topics.event_run(&run), payload, droppable: false })?;
+        self.settle(ask, &Answer::Successful { result })?;
+        self.run_is_over()
+    }
+
+    fn launch(&mut self, id: String, arguments: &TrainArguments, ask: &Ask) -> Result<(), String> {
         let (train, holdout) = self.store.samples().truth().map_err(|error| error.to_string())?;
         let least = self.config.train.min_samples;
         if train.len() < least {
@@ -49,9 +140,11 @@ impl Core {
             );
         }
         let trained_on = format!("{} samples, measured on {}", train.len(), holdout.len());
+        let guest = self.config.train.guest();
         let options = with(&self.config.train.options, arguments, self.config.model.imgsz);
+        let options = TrainOptions { threads: guest.threads(options.threads), ..options };
         let set = TrainingSet { classes: self.classes.clone(), train, holdout };
-        let (id, control) = (Uuid::now_v7().to_string(), Control::new());
+        let control = Control::new();
         let (base, features) = (self.store.models().model_path(self.slot.slot), self.store.features_dir());
         let (choice, events, heard) = (self.config.runtime.training(), self.events.clone(), control.clone());
         let work = move || {
@@ -66,9 +159,16 @@ impl Core {
                 // A daemon that has ended hears nothing; it has cancelled before.
                 let _ = events.send(Event::Run(event));
             };
-            let run = AssertUnwindSafe(|| match runtime::open(&choice) {
-                Ok(runtime) => fine_tune(&base, &set, &options, &*runtime, &features, &mut tell, &heard),
-                Err(error) => Err(TrainError::Runtime(error)),
+            let run = AssertUnwindSafe(|| {
+                let train = || {
+                    let runtime = runtime::open(&choice)?;
+                    fine_tune(&base, &set, &options, &*runtime, &features, &mut tell, &heard)
+                };
+                guest.run(options.threads, train).map_err(|error| {
+                    TrainError::Option(format!(
+                        "training can't be a guest on this device (train.cpus): {error}"
+                    ))
+                })?
             });
             // A mistake of ours must not leave the command without an answer and the daemon with a run
             // that never ends.
@@ -90,8 +190,37 @@ impl Core {
         Ok(json!({"run": run.id}))
     }
 
+    /// `cmd/pause`.
+    pub(super) fn pause_run(&mut self) -> Result<Value, String> {
+        let run = self.run.as_ref().ok_or("no run goes on; there is nothing to pause")?;
+        run.control.pause();
+        let answer = json!({"run": run.id});
+        self.state_changed();
+        Ok(answer)
+    }
+
+    /// `cmd/resume`.
+    pub(super) fn resume_run(&mut self) -> Result<Value, String> {
+        let run = self.run.as_ref().filter(|run| run.is_paused()).ok_or("no run is paused")?;
+        run.control.resume();
+        let answer = json!({"run": run.id});
+        self.state_changed();
+        Ok(answer)
+    }
+
+    /// Nothing of the run need be taken up any more.
+    fn run_is_over(&mut self) -> Result<(), StoreError> {
+        if let Err(error) = forget_checkpoint(&self.store.features_dir()) {
+            tracing::warn!("the run's checkpoint can't be deleted: {error}");
+        }
+        self.store.pending().set(None)
+    }
+
     /// The run goes on.
     pub(super) fn run_goes_on(&mut self, event: TrainEvent) -> Result<(), StoreError> {
+        if matches!(event, TrainEvent::Epoch { .. }) {
+            self.attempt_succeeds()?;
+        }
         let Some(run) = &self.run else { return Ok(()) };
         let report = RunReport::Progress { run: run.id.clone(), event };
         self.report_run(&report)
@@ -129,7 +258,8 @@ impl Core {
         let report = RunReport::End { run: run.id, event, reason, outcome: Some(Box::new(measured)) };
         self.report_run(&report)?;
         let result = serde_json::to_value(&report).expect("reports can be written");
-        self.settle(&run.ask, &Answer::Successful { result })
+        self.settle(&run.ask, &Answer::Successful { result })?;
+        self.run_is_over()
     }
 
     fn run_failed(&mut self, run: Run, reason: String) -> Result<(), StoreError> {
@@ -140,7 +270,8 @@ impl Core {
             reason: reason.clone(),
             outcome: None,
         })?;
-        self.settle(&run.ask, &Answer::failed(reason))
+        self.settle(&run.ask, &Answer::failed(reason))?;
+        self.run_is_over()
     }
 
     /// Puts a candidate that passed the gate into a slot, provided that it can be loaded.
@@ -164,11 +295,22 @@ impl Core {
         Ok(Some(number))
     }
 
-    /// The daemon stops: the run is told, its command answered.
-    pub(super) fn interrupt_run(&mut self) -> Result<(), StoreError> {
-        let Some(run) = self.run.take() else { return Ok(()) };
-        run.control.cancel();
-        self.run_failed(run, "graftd was stopped; send the command again under a new id".into())
+    /// The daemon stops: the run ends where it stands, and the next start takes it up.
+    pub(super) fn interrupt_run(&mut self) {
+        if let Some(run) = self.run.take() {
+            run.control.cancel();
+            tracing::info!("run {} is interrupted; the next start takes it up", run.id);
+        }
+    }
+
+    /// An epoch is done, so the run may be interrupted again.
+    fn attempt_succeeds(&mut self) -> Result<(), StoreError> {
+        match self.store.pending().run()? {
+            Some(pending) if pending.attempts > 0 => {
+                self.store.pending().set(Some(&PendingRun { attempts: 0, ..pending }))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn report_run(&mut self, report: &RunReport) -> Result<(), StoreError> {

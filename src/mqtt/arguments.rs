@@ -1,6 +1,6 @@
 //! What commands take.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::label::LabelBox;
 use crate::train::Scope;
@@ -91,7 +91,7 @@ fn some(classes: &[String]) -> String {
 }
 
 /// Arguments of `train`: what differs from the configuration in this run.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainArguments {
     /// What is trained.

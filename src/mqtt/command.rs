@@ -16,7 +16,8 @@ pub const MAX_PAYLOAD: usize = 256 * 1024;
 const MAX_ID: usize = 128;
 
 /// The commands that this daemon knows.
-pub const COMMANDS: [&str; 7] = ["label", "capture", "train", "cancel", "promote", "rollback", "state"];
+pub const COMMANDS: [&str; 9] =
+    ["label", "capture", "train", "pause", "resume", "cancel", "promote", "rollback", "state"];
 
 /// A command's arguments, checked for form.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +28,10 @@ pub enum Arguments {
     Capture(CaptureArguments),
     /// Start a run.
     Train(TrainArguments),
+    /// Let the run that goes on wait.
+    Pause,
+    /// Let it go on.
+    Resume,
     /// Stop the run that goes on.
     Cancel,
     /// Make a slot current.
@@ -103,10 +108,12 @@ fn arguments(command: &str, object: Map<String, Value>) -> Result<Arguments, Str
         "capture" => Arguments::Capture(read(command, object)?),
         "train" => Arguments::Train(read(command, object)?),
         "promote" => Arguments::Promote(read(command, object)?),
-        "cancel" | "rollback" | "state" => {
+        "pause" | "resume" | "cancel" | "rollback" | "state" => {
             // The same type as capture's: an object without a key.
             let CaptureArguments {} = read(command, object)?;
             match command {
+                "pause" => Arguments::Pause,
+                "resume" => Arguments::Resume,
                 "cancel" => Arguments::Cancel,
                 "rollback" => Arguments::Rollback,
                 _ => Arguments::State,
@@ -156,6 +163,8 @@ pub fn capability(command: &str) -> Value {
             }),
             json!([]),
         ),
+        "pause" => ("let the run that goes on wait where it stands", json!({}), json!([])),
+        "resume" => ("let the paused run go on", json!({}), json!([])),
         "cancel" => ("stop the run that goes on; nothing is changed", json!({}), json!([])),
         "promote" => {
             ("make a slot current", json!({"slot": {"type": "integer", "minimum": 0}}), json!(["slot"]))

@@ -162,6 +162,8 @@ pub struct StateReport {
     pub runtime: &'static str,
     /// The run that goes on.
     pub run: Option<String>,
+    /// Whether it waits, because somebody paused it.
+    pub paused: bool,
     /// Messages that wait for the broker.
     pub outbox: u64,
     /// Messages that were set aside because no broker would take them.

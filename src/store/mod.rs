@@ -12,6 +12,7 @@ mod error;
 mod lock;
 mod models;
 mod outbox;
+mod pending;
 mod sample;
 mod samples;
 
@@ -19,6 +20,7 @@ pub use commands::{Commands, Remembered};
 pub use error::StoreError;
 pub use models::{Models, Slot, SlotRecord};
 pub use outbox::{Message, Outbox};
+pub use pending::{Pending, PendingRun};
 pub use sample::{FoundBox, Labels, NewSample, Sample, SampleId, UnknownSampleId};
 pub use samples::{Counts, Samples};
 
@@ -37,6 +39,7 @@ pub struct Store {
     models: Models,
     outbox: Outbox,
     commands: Commands,
+    pending: Pending,
     _lock: Lock,
 }
 
@@ -59,6 +62,7 @@ impl Store {
             models: Models::open(&dir.join("models"))?,
             outbox: Outbox::open(&db)?,
             commands: Commands::open(&db)?,
+            pending: Pending::open(&db)?,
             dir: dir.to_owned(),
             _lock: lock,
         })
@@ -82,6 +86,11 @@ impl Store {
     /// Commands that were taken on, and how they ended.
     pub fn commands(&self) -> &Commands {
         &self.commands
+    }
+
+    /// The run that goes on.
+    pub fn pending(&self) -> &Pending {
+        &self.pending
     }
 
     /// The folder for cached features; it may be emptied between runs.

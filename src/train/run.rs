@@ -69,7 +69,7 @@ pub fn fine_tune(
     options: &TrainOptions,
     runtime: &dyn Runtime,
     cache: &Path,
-    on_event: &mut dyn FnMut(TrainEvent),
+    on_event: &mut (dyn FnMut(TrainEvent) + Send),
     control: &Control,
 ) -> Result<Outcome, TrainError> {
     check(options)?;

@@ -1,0 +1,56 @@
+//! The run that goes on: remembered, so that the next start of the daemon takes it up.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Database, StoreError, envelope};
+
+const KEY: &str = "run";
+
+/// A run that was begun and has not come to an end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingRun {
+    /// Its id.
+    pub run: String,
+    /// The command that asked for it, and the command's id; none for the short form without an id.
+    pub command: Option<(String, String)>,
+    /// What it was asked with, as JSON.
+    pub arguments: Vec<u8>,
+    /// The slot that it trains from.
+    pub slot: u32,
+    /// Starts since an epoch was done: what kills the daemon again and again must not be tried for ever.
+    pub attempts: u32,
+}
+
+/// Where the run that goes on is remembered.
+#[derive(Debug)]
+pub struct Pending {
+    db: Database,
+    tree: sled::Tree,
+}
+
+impl Pending {
+    pub(super) fn open(db: &Database) -> Result<Self, StoreError> {
+        Ok(Pending { db: db.clone(), tree: db.tree("pending")? })
+    }
+
+    /// The run that was begun, if any.
+    ///
+    /// # Errors
+    /// When the record is damaged.
+    pub fn run(&self) -> Result<Option<PendingRun>, StoreError> {
+        let Some(bytes) = self.tree.get(KEY)? else { return Ok(None) };
+        envelope::open(|| "of the run that goes on".into(), &bytes).map(Some)
+    }
+
+    /// Remembers a run, or that there is none; survives a power cut.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn set(&self, run: Option<&PendingRun>) -> Result<(), StoreError> {
+        match run {
+            Some(run) => self.tree.insert(KEY, envelope::seal(run))?,
+            None => self.tree.remove(KEY)?,
+        };
+        self.db.flush()
+    }
+}
