@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fmt doc lib venv
+.PHONY: help demo test bench bench-guest bench-host torture fmt doc lib venv
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -20,6 +20,17 @@ bench: ## measure CPU time per picture of every stage, per scope and runtime (AR
 	@scripts/setup.sh demo
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench costs -- $(ARGS)
+
+bench-guest: ## measure what a run costs detection beside it (ARGS="yolo11n.onnx 320")
+	@scripts/fetch-onnxruntime.sh
+	cargo bench --bench guest -- $(ARGS)
+
+bench-host: ## measure the host's hot path: times, and instruction counts under callgrind
+	cargo bench --bench hot_path
+	@scripts/instructions.sh
+
+torture: ## kill a run fifty times; it must end as if nothing had happened
+	GRAFTD_KILLS=50 cargo test --test resume -- --nocapture killed
 
 lib: ## fetch libonnxruntime into lib/
 	@scripts/fetch-onnxruntime.sh

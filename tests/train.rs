@@ -236,3 +236,69 @@ fn classes_of_the_data_are_matched_by_name() {
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("the model has no class"), "{message}");
 }
+
+/// The events of a run that say what it chose: what, value, reason.
+fn chosen(output: &Output) -> Vec<[String; 3]> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let chosen = events.filter(|event| event["event"] == "chosen");
+    chosen
+        .map(|event| ["what", "value", "reason"].map(|key| event[key].as_str().unwrap().to_owned()))
+        .collect()
+}
+
+#[test]
+fn auto_chooses_by_labels_time_and_memory_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = export("yolo11n.onnx");
+    let data = data_for(&base, folder.path(), 12, 2);
+    let few = data_for(&base, &folder.path().join("few"), 2, 2);
+    let out = folder.path().join("out.onnx");
+    let run = |data: &Path, arguments: &[&str]| {
+        let common = ["--scope", "auto", "--epochs", "2", "--views", "2", "--force"];
+        train(&base, data, &out, &[&common, arguments].concat())
+    };
+    for (data, arguments, scope, word) in [
+        (&data, &[][..], "head", "learns the most"),
+        (&few, &[], "last", "boxes are labelled"),
+        (&data, &["--max-minutes", "0.00001"], "last", "max_minutes"),
+        (&data, &["--max-memory-mb", "100000"], "head", "learns the most"),
+    ] {
+        let output = run(data, arguments);
+        let chosen = chosen(&output);
+        assert_eq!(chosen.len(), 1, "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let [what, value, reason] = &chosen[0];
+        assert_eq!((what.as_str(), value.as_str()), ("scope", scope), "{reason}");
+        assert!(reason.contains(word), "{reason}");
+        let started = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(started.contains(&format!("\"scope\":\"{scope}\"")), "{started}");
+    }
+    let output = run(&data, &["--max-memory-mb", "5"]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("even scope last") && message.contains("max_memory_mb is 5"), "{message}");
+}
+
+#[test]
+fn a_learning_rate_is_tried_before_it_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, out) = (export("yolo11n.onnx"), folder.path().join("out.onnx"));
+    let data = data_for(&base, folder.path(), 24, 2);
+    let common = ["--lr", "auto", "--scope", "head", "--epochs", "3", "--views", "2", "--force"];
+    let output = train(&base, &data, &out, &common);
+    let [[what, value, reason]] = &chosen(&output)[..] else {
+        panic!("{}", String::from_utf8_lossy(&output.stderr))
+    };
+    assert_eq!(what, "lr");
+    // Each candidate's loss is told, and the one with the lowest is taken.
+    let (_, losses) = reason.split_once("steps: ").unwrap();
+    let mut losses: Vec<(f64, &str)> = losses
+        .split(", ")
+        .map(|entry| entry.split_once(": ").unwrap())
+        .map(|(rate, loss)| (loss.parse().unwrap(), rate))
+        .collect();
+    assert_eq!(losses.len(), 5, "{reason}");
+    losses.sort_by(|a, b| a.0.total_cmp(&b.0));
+    assert_eq!(losses[0].1, value, "{reason}");
+    assert!(losses[0].0 < losses[4].0, "{reason}");
+}

@@ -54,6 +54,7 @@ impl RunProgress {
                 let total = loss.box_ + loss.cls + loss.dfl;
                 self.epoch(*epoch, *epochs, total, *map50, *map50_95, *seconds_left);
             }
+            TrainEvent::Chosen { what, value, reason } => self.say(&format!("{what} {value}: {reason}")),
             TrainEvent::Reduced { reason } => {
                 self.say(&format!("features take more disk than they may (--cache-mb): {reason}"));
             }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::dataset::{DataSet, Split};
-use crate::train::{Control, Outcome, Scope, TrainOptions, TrainingSet, Turns, fine_tune, forget_checkpoint};
+use crate::train::{
+    Control, Outcome, Rate, ScopeChoice, TrainOptions, TrainingSet, Turns, fine_tune, forget_checkpoint,
+};
 use crate::yolo::metrics::Evaluation;
 
 use super::failure::Failure;
@@ -26,9 +28,9 @@ pub(super) struct Args {
     /// Where the fine-tuned model goes.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// What is trained: last, cls or head.
+    /// What is trained: last, cls, head, or auto, which chooses by labels, memory and time.
     #[arg(long, default_value_t = TrainOptions::default().scope)]
-    scope: Scope,
+    scope: ScopeChoice,
     /// Passes over the pictures.
     #[arg(long, value_name = "N", default_value_t = TrainOptions::default().epochs)]
     epochs: u32,
@@ -41,9 +43,9 @@ pub(super) struct Args {
     /// The same seed gives the same model.
     #[arg(long, value_name = "N", default_value_t = TrainOptions::default().seed)]
     seed: u64,
-    /// Peak learning rate.
+    /// Peak learning rate, or auto, which tries some.
     #[arg(long, default_value_t = TrainOptions::default().lr)]
-    lr: f64,
+    lr: Rate,
     /// Variations of each picture; 1 takes the plain picture alone.
     #[arg(long, value_name = "N", default_value_t = TrainOptions::default().views)]
     views: u32,
@@ -57,6 +59,9 @@ pub(super) struct Args {
     /// Stop in good order after this long.
     #[arg(long, value_name = "N")]
     max_minutes: Option<f64>,
+    /// Memory that the run may hold, MB; scope auto takes a smaller one then.
+    #[arg(long, value_name = "N")]
+    max_memory_mb: Option<u64>,
     /// Keep the features of pictures here, for the next run; without it they are thrown away. A run that
     /// was killed goes on where it stood when it is started again with the same arguments.
     #[arg(long, value_name = "DIR")]
@@ -87,6 +92,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         turns: args.turns,
         patience: args.patience,
         max_minutes: args.max_minutes,
+        max_memory_mb: args.max_memory_mb,
         cache_mb: args.cache_mb,
         threads: args.runtime.threads,
         ..TrainOptions::default()

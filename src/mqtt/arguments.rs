@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::label::LabelBox;
-use crate::train::Scope;
+use crate::train::{Rate, ScopeChoice};
 
 /// Arguments of `label`: the truth about one sample. Labels that it had are replaced.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -95,13 +95,13 @@ fn some(classes: &[String]) -> String {
 #[serde(default, deny_unknown_fields)]
 pub struct TrainArguments {
     /// What is trained.
-    pub scope: Option<Scope>,
+    pub scope: Option<ScopeChoice>,
     /// Passes over the samples.
     pub epochs: Option<u32>,
     /// Samples per step.
     pub batch: Option<usize>,
     /// Peak learning rate.
-    pub lr: Option<f64>,
+    pub lr: Option<Rate>,
     /// Views per sample.
     pub views: Option<u32>,
     /// The same seed gives the same model.

@@ -152,11 +152,11 @@ pub fn capability(command: &str) -> Value {
         "train" => (
             "start a run; what is not given is as configured",
             json!({
-                "scope": {"enum": ["last", "cls", "head"]},
+                "scope": {"enum": ["auto", "last", "cls", "head"]},
                 "epochs": count,
                 "batch": {"type": "integer", "minimum": 1, "maximum": MAX_BATCH},
                 "views": {"type": "integer", "minimum": 1, "maximum": MAX_VIEWS},
-                "lr": {"type": "number", "exclusiveMinimum": 0},
+                "lr": {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "auto"}]},
                 "seed": {"type": "integer", "minimum": 0},
                 "patience": {"type": "integer", "minimum": 0},
                 "max_minutes": {"type": "number", "exclusiveMinimum": 0},

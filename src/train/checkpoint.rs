@@ -27,6 +27,8 @@ pub(super) struct Progress {
     pub best: Option<Best>,
     /// Mean loss of the first epoch, per picture.
     pub first_loss: Option<f64>,
+    /// The peak learning rate that the run was given or chose.
+    pub lr: f64,
     /// What the learning rate is multiplied by: 1, or less after a roll-back.
     pub lr_factor: f64,
     /// Whether the run has been rolled back.

@@ -6,6 +6,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::grad::Schedule;
 use crate::label::LabelBox;
 use crate::yolo::assign::Assigner;
 use crate::yolo::criterion::{Criterion, Gains, Loss, Sums, normaliser};
@@ -21,8 +22,8 @@ use super::checkpoint::{Best, Checkpoint, Found, Progress};
 use super::control::Control;
 use super::event::{EpochLoss, TrainEvent};
 use super::features::{Sample, Views};
-use super::head::{Head, Weights};
-use super::options::TrainOptions;
+use super::head::{Batch, Head, Weights};
+use super::options::{Rate, TrainOptions};
 use super::schedule::Course;
 
 /// A loss that is so many times what it was in the first epoch has exploded.
@@ -69,8 +70,8 @@ impl Epochs<'_> {
     pub fn train(&mut self, on_event: &mut dyn FnMut(TrainEvent)) -> Result<Kept, TrainError> {
         let criterion = Criterion::new(&self.shape, Gains::default(), Assigner::ONE_TO_MANY);
         let steps = self.samples.len().div_ceil(self.batch);
-        let course = Course::new(self.options, steps);
-        let mut progress = self.start(on_event);
+        let mut progress = self.start(&criterion, on_event)?;
+        let course = Course::new(self.options, progress.lr, steps);
         while progress.ended.is_none() {
             let epoch = progress.epoch + 1;
             let started = Instant::now();
@@ -117,12 +118,16 @@ impl Epochs<'_> {
     }
 
     /// Where the run was interrupted, or its beginning.
-    fn start(&mut self, on_event: &mut dyn FnMut(TrainEvent)) -> Progress {
+    fn start(
+        &mut self,
+        criterion: &Criterion,
+        on_event: &mut dyn FnMut(TrainEvent),
+    ) -> Result<Progress, TrainError> {
         match self.checkpoint.find() {
             Found::Progress(progress) => {
                 self.head.restore(&progress.head);
                 on_event(TrainEvent::Resumed { epoch: progress.epoch });
-                return *progress;
+                return Ok(*progress);
             }
             Found::NotOurs(reason) => {
                 tracing::warn!("the run starts from its beginning: {reason}");
@@ -130,7 +135,12 @@ impl Epochs<'_> {
             }
             Found::Nothing => {}
         }
-        Progress {
+        let lr = match self.options.lr {
+            Rate::Fixed(rate) => rate,
+            Rate::Auto => self.choose_rate(criterion, on_event)?,
+        };
+        Ok(Progress {
+            lr,
             epoch: 0,
             head: self.head.state(),
             best: None,
@@ -139,7 +149,7 @@ impl Epochs<'_> {
             rolled_back: false,
             seconds: 0.0,
             ended: None,
-        }
+        })
     }
 
     /// Why the run is over after the epoch that `progress` has reached, if it is.
@@ -164,18 +174,18 @@ impl Epochs<'_> {
         what: String,
         on_event: &mut dyn FnMut(TrainEvent),
     ) -> Result<(), TrainError> {
-        let lr = progress.lr_factor * self.options.lr;
+        let lr = progress.lr_factor * progress.lr;
         if progress.rolled_back {
             // The next run must not begin where this one could not go on.
             if let Err(error) = self.checkpoint.forget() {
                 tracing::warn!("the checkpoint can't be deleted: {error}");
             }
-            return Err(TrainError::Diverged { epoch, what, lr, tried: self.options.lr });
+            return Err(TrainError::Diverged { epoch, what, lr, tried: progress.lr });
         }
         progress.rolled_back = true;
         progress.lr_factor *= AFTER_ROLL_BACK;
         self.head.restore(&progress.head);
-        let lr = progress.lr_factor * self.options.lr;
+        let lr = progress.lr_factor * progress.lr;
         tracing::warn!("{what} in epoch {epoch}; back to epoch {} at learning rate {lr:e}", progress.epoch);
         on_event(TrainEvent::RolledBack { epoch: progress.epoch, reason: what, lr });
         Ok(())
@@ -193,16 +203,10 @@ impl Epochs<'_> {
         let mut paused = Duration::ZERO;
         let mut sum = Loss::default();
         for (number, members) in batches.iter().enumerate() {
-            let mut sums = Sums::default();
-            for part in members.chunks(self.head.part()) {
-                paused += self.control.go_on()?;
-                sums = sums + self.accumulate(part, criterion)?;
-            }
-            let scale = normaliser(members.len(), sums.scores);
             let mut schedule = course.at(u64::from(epoch - 1) * batches.len() as u64 + number as u64);
             schedule.lr *= progress.lr_factor;
-            let norm = self.head.update(scale, &schedule)?;
-            let loss = sums.loss * (scale / members.len() as f64);
+            let (loss, norm, waited) = self.step(members, criterion, &schedule)?;
+            paused += waited;
             // The criterion's polynomials take a NaN for a small number; the gradient shows it.
             if !loss.total().is_finite() || !norm.is_finite() {
                 return Ok((Pass::Exploded("the loss or its gradient is no longer finite".into()), paused));
@@ -217,15 +221,34 @@ impl Epochs<'_> {
         Ok((Pass::Done(mean), paused))
     }
 
-    /// Forward and back for a part of a batch.
-    fn accumulate(&mut self, members: &[(usize, u32)], criterion: &Criterion) -> Result<Sums, TrainError> {
+    /// One step: a batch forward and back, part by part, then the update. Gives the loss per picture, the
+    /// norm of the gradient before clipping, and how long the run was paused meanwhile.
+    pub fn step(
+        &mut self,
+        members: &[(usize, u32)],
+        criterion: &Criterion,
+        schedule: &Schedule,
+    ) -> Result<(Loss, f32, Duration), TrainError> {
+        let mut sums = Sums::default();
+        let mut paused = Duration::ZERO;
+        for part in members.chunks(self.head.part()) {
+            paused += self.control.go_on()?;
+            let (batch, truth) = self.read(part);
+            sums = sums + self.head.accumulate(&batch, &truth, criterion)?;
+        }
+        let scale = normaliser(members.len(), sums.scores);
+        let norm = self.head.update(scale, schedule)?;
+        Ok((sums.loss * (scale / members.len() as f64), norm, paused))
+    }
+
+    /// Features and boxes of views of samples.
+    pub fn read(&self, members: &[(usize, u32)]) -> (Batch, Vec<Vec<LabelBox>>) {
         let sample = |&(sample, view): &(usize, u32)| (&self.samples[sample], view);
         let keys: Vec<FeatureKey> =
             members.iter().map(sample).map(|(sample, view)| self.views.key(sample, view)).collect();
-        let truth: Vec<Vec<LabelBox>> =
+        let truth =
             members.iter().map(sample).map(|(sample, view)| self.views.labels(sample, view)).collect();
-        let batch = self.head.read(&self.features, &keys);
-        self.head.accumulate(&batch, &truth, criterion)
+        (self.head.read(&self.features, &keys), truth)
     }
 
     /// The batches of an epoch: each sample once, in an order of its own, each with another view than

@@ -24,6 +24,15 @@ pub enum TrainEvent {
         /// `ort` or `tract`.
         runtime: String,
     },
+    /// The run has chosen what it was not told.
+    Chosen {
+        /// `scope` or `lr`.
+        what: String,
+        /// What it chose.
+        value: String,
+        /// Why.
+        reason: String,
+    },
     /// The backbone is going over the pictures.
     Features {
         /// Views whose features are in the cache by now.

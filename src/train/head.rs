@@ -192,6 +192,16 @@ impl Head {
         Batch { features: tensors.into_iter().map(Value::from).collect() }
     }
 
+    /// A part of pictures on which there is nothing.
+    pub fn blank(&self) -> Batch {
+        let blank = |shape: &Vec<usize>| {
+            let mut shape = shape.clone();
+            shape[0] = self.part;
+            Value::from(Tensor::zeros(shape))
+        };
+        Batch { features: self.shapes.iter().map(blank).collect() }
+    }
+
     /// Raw maps of a part, handed to `use_maps`.
     pub fn maps<T>(
         &mut self,

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::yolo::cut;
+
 use super::views::Turns;
 
 /// [`TrainOptions::batch`] and [`TrainOptions::views`] at most: a run may come from afar, and must not be
@@ -12,6 +14,9 @@ use super::views::Turns;
 pub const MAX_BATCH: usize = 256;
 /// See [`MAX_BATCH`].
 pub const MAX_VIEWS: u32 = 64;
+
+/// The peak learning rate when nobody says another.
+pub(super) const DEFAULT_LR: f64 = 0.004;
 
 /// Which convolutions of the head are trained; everything else stays frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,7 +42,7 @@ impl fmt::Display for Scope {
 
 /// The text names no scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no scope {0:?}; it is one of last, cls, head")]
+#[error("there is no scope {0:?}; it is one of auto, last, cls, head")]
 pub struct UnknownScope(String);
 
 impl FromStr for Scope {
@@ -53,12 +58,131 @@ impl FromStr for Scope {
     }
 }
 
+impl Scope {
+    /// The convolutions that it trains.
+    pub fn chooses(self) -> cut::Chooses<'static> {
+        match self {
+            Scope::Last => &cut::last,
+            Scope::Cls => &cut::class_branch,
+            Scope::Head => &cut::whole_head,
+        }
+    }
+}
+
+/// A scope, or that the run shall choose one by labels, memory and time; see `prepare.rs` for the rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ScopeChoice {
+    /// The run chooses.
+    Auto,
+    /// This one.
+    Fixed(Scope),
+}
+
+impl From<Scope> for ScopeChoice {
+    fn from(scope: Scope) -> Self {
+        ScopeChoice::Fixed(scope)
+    }
+}
+
+impl fmt::Display for ScopeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ScopeChoice::Auto => f.write_str("auto"),
+            ScopeChoice::Fixed(scope) => scope.fmt(f),
+        }
+    }
+}
+
+impl FromStr for ScopeChoice {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        if text == "auto" { Ok(ScopeChoice::Auto) } else { text.parse().map(ScopeChoice::Fixed) }
+    }
+}
+
+impl TryFrom<String> for ScopeChoice {
+    type Error = UnknownScope;
+
+    fn try_from(text: String) -> Result<Self, UnknownScope> {
+        text.parse()
+    }
+}
+
+impl From<ScopeChoice> for String {
+    fn from(choice: ScopeChoice) -> String {
+        choice.to_string()
+    }
+}
+
+/// A peak learning rate, or that the run shall try some and choose; see `rate.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "NumberOrWord", into = "NumberOrWord")]
+pub enum Rate {
+    /// The run chooses.
+    Auto,
+    /// This one.
+    Fixed(f64),
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rate::Auto => f.write_str("auto"),
+            Rate::Fixed(rate) => rate.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Rate::Auto),
+            text => text
+                .parse()
+                .map(Rate::Fixed)
+                .map_err(|_| format!("{text:?} is no learning rate; it is a number above 0, or auto")),
+        }
+    }
+}
+
+/// How a [`Rate`] stands in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum NumberOrWord {
+    Number(f64),
+    Word(String),
+}
+
+impl TryFrom<NumberOrWord> for Rate {
+    type Error = String;
+
+    fn try_from(value: NumberOrWord) -> Result<Self, String> {
+        match value {
+            NumberOrWord::Number(rate) => Ok(Rate::Fixed(rate)),
+            NumberOrWord::Word(word) => word.parse(),
+        }
+    }
+}
+
+impl From<Rate> for NumberOrWord {
+    fn from(rate: Rate) -> Self {
+        match rate {
+            Rate::Fixed(rate) => NumberOrWord::Number(rate),
+            Rate::Auto => NumberOrWord::Word("auto".into()),
+        }
+    }
+}
+
 /// Settings of one run. [`Default`] is what a small data set on a small board wants.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainOptions {
     /// Which convolutions are trained.
-    pub scope: Scope,
+    pub scope: ScopeChoice,
     /// Passes over the training samples (each pass takes one view of each sample).
     pub epochs: u32,
     /// Side of the square network input, pixels; none takes the export's own size.
@@ -68,7 +192,7 @@ pub struct TrainOptions {
     /// Seed of views and of the order of samples: the same seed gives the same weights.
     pub seed: u64,
     /// Peak learning rate of AdamW.
-    pub lr: f64,
+    pub lr: Rate,
     /// Decoupled weight decay, on convolution kernels only.
     pub weight_decay: f64,
     /// Deterministic views per sample that the backbone sees once each; 1 is the plain picture alone.
@@ -79,6 +203,8 @@ pub struct TrainOptions {
     pub patience: u32,
     /// Stop in good order after this many minutes.
     pub max_minutes: Option<f64>,
+    /// Memory that the process may hold, MB; a run that would need more takes less at once, or is refused.
+    pub max_memory_mb: Option<u64>,
     /// Disk that cached features may take, MB. When a run wants more it takes fewer views, then fewer
     /// samples; see `plan.rs`.
     pub cache_mb: u64,
@@ -89,17 +215,18 @@ pub struct TrainOptions {
 impl Default for TrainOptions {
     fn default() -> Self {
         TrainOptions {
-            scope: Scope::Head,
+            scope: ScopeChoice::Auto,
             epochs: 40,
             imgsz: None,
             batch: 8,
             seed: 0,
-            lr: 0.004,
+            lr: Rate::Fixed(DEFAULT_LR),
             weight_decay: 5e-4,
             views: 8,
             turns: Turns::Mirror,
             patience: 15,
             max_minutes: None,
+            max_memory_mb: None,
             cache_mb: 4096,
             threads: 0,
         }

@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use crate::detect::Detector;
 use crate::runtime::{Runtime, SessionOptions};
-use crate::yolo::backbone::{Backbone, head_shape, input_size};
-use crate::yolo::cut::{self, Cut};
+use crate::yolo::backbone::{head_shape, input_size};
 use crate::yolo::export::Export;
 use crate::yolo::graft::graft;
 use crate::yolo::metrics::Evaluation;
@@ -21,9 +20,9 @@ use super::epochs::Epochs;
 use super::event::TrainEvent;
 use super::features::{Sample, Views, cache_folder, extract, open_cache};
 use super::gate::{Verdict, judge};
-use super::head::Head;
-use super::options::{MAX_BATCH, MAX_VIEWS, Scope, TrainOptions};
+use super::options::{MAX_BATCH, MAX_VIEWS, Rate, TrainOptions};
 use super::plan::Plan;
+use super::prepare::{Prepared, Work, prepare};
 use super::resources::{cpu_seconds, peak_rss_mb};
 use super::{TrainError, TrainingSet};
 
@@ -88,14 +87,14 @@ pub fn fine_tune(
     let mut samples = not_held_out(Sample::look_at(&set.train)?, &holdout)?;
     let checkpoint = Checkpoint::new(cache, identity(&export, &samples, &holdout, options, runtime));
 
-    let chooses: cut::Chooses = match options.scope {
-        Scope::Last => &cut::last,
-        Scope::Cls => &cut::class_branch,
-        Scope::Head => &cut::whole_head,
-    };
-    let cut = Cut::new(&export, chooses, size)?;
     let session_options = SessionOptions { threads: options.threads };
-    let mut backbone = Backbone::load(&export, &cut, size, runtime, &session_options)?;
+    let work = Work {
+        samples: samples.len(),
+        boxes: samples.iter().map(|sample| sample.example.labels.len()).sum(),
+        holdout: holdout.len(),
+    };
+    let Prepared { scope, cut, mut backbone, head } =
+        prepare(&export, size, options, work, runtime, on_event)?;
     let views = Views { seed: options.seed, turns: options.turns, size };
     let folder = cache_folder(cache, &hash(&[&cut.backbone.encode()]), &backbone);
     let mut features = open_cache(&folder, &backbone)?;
@@ -108,14 +107,11 @@ pub fn fine_tune(
     }
     let mut taken = plan.samples.iter().copied().peekable();
     let mut index = 0..samples.len();
+    let head_batch = options.batch.min(samples.len());
     samples.retain(|_| index.next().is_some_and(|index| taken.next_if_eq(&index).is_some()));
     holdout.truncate(plan.holdout);
-    let batch = options.batch.min(samples.len());
-    let head = Head::new(&cut, backbone.shapes(), batch, runtime, &session_options)?;
-    let shape = head_shape(&export, size);
-    shape.check(head.map_shapes()).map_err(TrainError::Option)?;
     on_event(TrainEvent::Started {
-        scope: options.scope,
+        scope,
         samples: samples.len(),
         holdout: holdout.len(),
         epochs: options.epochs,
@@ -138,7 +134,7 @@ pub fn fine_tune(
     drop(backbone);
 
     let mut epochs = Epochs {
-        shape,
+        shape: head_shape(&export, size),
         classes: &export.classes,
         head,
         features,
@@ -147,7 +143,7 @@ pub fn fine_tune(
         samples,
         holdout,
         options,
-        batch,
+        batch: head_batch,
         checkpoint,
         control,
         time: options.max_minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes)),
@@ -258,8 +254,10 @@ fn check(options: &TrainOptions) -> Result<(), TrainError> {
     if !(1..=MAX_VIEWS).contains(&options.views) {
         return complain("views", options.views.to_string(), &format!("from 1 to {MAX_VIEWS}"));
     }
-    if !(options.lr > 0.0 && options.lr.is_finite()) {
-        return complain("lr", options.lr.to_string(), "above 0");
+    if let Rate::Fixed(lr) = options.lr
+        && !(lr > 0.0 && lr.is_finite())
+    {
+        return complain("lr", lr.to_string(), "above 0, or auto");
     }
     if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
         return complain("weight_decay", options.weight_decay.to_string(), "0 or more");

@@ -23,11 +23,20 @@ pub(super) struct Course {
 }
 
 impl Course {
-    pub fn new(options: &TrainOptions, steps_per_epoch: usize) -> Self {
+    /// `lr` is the peak.
+    pub fn new(options: &TrainOptions, lr: f64, steps_per_epoch: usize) -> Self {
         let steps = u64::from(options.epochs) * steps_per_epoch as u64;
         // Three epochs as YOLO training has it, but on few pictures not most of the run.
-        let warm_up = (3 * steps_per_epoch as u64).min(steps / 10).max(1);
-        Course { steps, warm_up, lr: options.lr, weight_decay: options.weight_decay }
+        Course {
+            warm_up: (3 * steps_per_epoch as u64).min(steps / 10).max(1),
+            ..Course::of_steps(options, lr, steps)
+        }
+    }
+
+    /// A course of so many steps, a tenth of them to warm up.
+    pub fn of_steps(options: &TrainOptions, lr: f64, steps: u64) -> Self {
+        let warm_up = (steps / 10).max(1);
+        Course { steps, warm_up, lr, weight_decay: options.weight_decay }
     }
 
     /// The settings of step `t`, from 0: the learning rate rises in a line, then falls along half a
@@ -56,8 +65,8 @@ mod tests {
 
     #[test]
     fn the_learning_rate_rises_to_its_peak_and_falls_to_its_end() {
-        let options = TrainOptions { epochs: 50, lr: 0.1, ..TrainOptions::default() };
-        let course = Course::new(&options, 4);
+        let options = TrainOptions { epochs: 50, ..TrainOptions::default() };
+        let course = Course::new(&options, 0.1, 4);
         let rates: Vec<f64> = (0..200).map(|t| course.at(t).lr).collect();
         let peak = rates.iter().position(|&lr| lr == 0.1).unwrap();
         assert_eq!(peak, 11, "three epochs of four steps");
@@ -67,8 +76,8 @@ mod tests {
 
     #[test]
     fn a_short_run_warms_up_for_a_tenth() {
-        let options = TrainOptions { epochs: 5, lr: 1.0, ..TrainOptions::default() };
-        let course = Course::new(&options, 4);
+        let options = TrainOptions { epochs: 5, ..TrainOptions::default() };
+        let course = Course::new(&options, 1.0, 4);
         assert_eq!(course.warm_up, 2);
     }
 }

@@ -1,0 +1,139 @@
+//! What the host itself does for each picture between the graphs, and before them.
+//!
+//! ```sh
+//! cargo bench --bench hot_path                 # times
+//! scripts/instructions.sh                      # instruction counts under callgrind
+//! ```
+//!
+//! Times on shared machines move by a tenth; instruction counts are the same in every run, so a change that
+//! makes the hot path dearer shows there.
+
+use std::hint::black_box;
+use std::path::Path;
+
+use divan::Bencher;
+use graftd::dataset::DataSet;
+use graftd::label::LabelBox;
+use graftd::picture::Picture;
+use graftd::yolo::assign::Assigner;
+use graftd::yolo::criterion::{Criterion, Gains};
+use graftd::yolo::decode::detections_of_maps;
+use graftd::yolo::letterbox::{Fit, letterbox};
+use graftd::yolo::maps::{HeadShape, Level, RawMaps};
+use graftd::yolo::nms::Keep;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+fn main() {
+    // `--count NAME` runs one of them once, for a tool that counts instructions.
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.iter().position(|argument| argument == "--count").map(|at| arguments.get(at + 1)) {
+        None => divan::main(),
+        Some(name) => {
+            let name = name.map_or("", String::as_str);
+            let scene = Scene::new(640, 80);
+            match name {
+                "criterion" => counted(|| scene.criterion()),
+                "decode" => counted(|| scene.decode()),
+                "letterbox" => counted(|| scene.letterbox()),
+                _ => {
+                    eprintln!("there is no {name:?}; there are criterion, decode, letterbox");
+                    std::process::exit(2);
+                }
+            }
+        }
+    }
+}
+
+/// Callgrind counts what happens in here.
+#[inline(never)]
+fn counted(work: impl FnOnce() -> usize) {
+    black_box(work());
+}
+
+/// A picture with boxes and what a head might say of it.
+struct Scene {
+    shape: HeadShape,
+    boxes: Vec<Vec<f32>>,
+    classes: Vec<Vec<f32>>,
+    truth: Vec<LabelBox>,
+    picture: Picture,
+}
+
+impl Scene {
+    fn new(side: usize, classes: usize) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let level = |stride: usize| Level { stride, height: side / stride, width: side / stride };
+        let shape = HeadShape { levels: [8, 16, 32].map(level).into(), ..shape_of(side, classes) };
+        let mut maps = |channels: usize, centre: f32| -> Vec<Vec<f32>> {
+            let map = |level: &Level| {
+                (0..channels * level.cells()).map(|_| centre + random.random_range(-2.0..2.0)).collect()
+            };
+            shape.levels.iter().map(map).collect()
+        };
+        // Most anchors see nothing: logits around -6, as a trained head has them.
+        let (boxes, class_maps) = (maps(64, 0.0), maps(classes, -6.0));
+        let data = DataSet::open(Path::new("demo/treecrowns/data.yaml")).expect("the demo's pictures");
+        let example = data.train.iter().max_by_key(|example| example.labels.len()).expect("a picture");
+        Scene {
+            boxes,
+            classes: class_maps,
+            truth: example.labels.clone(),
+            picture: Picture::open(&example.picture).expect("a picture"),
+            shape,
+        }
+    }
+
+    fn maps(&self) -> RawMaps<'_> {
+        RawMaps {
+            batch: 1,
+            boxes: self.boxes.iter().map(Vec::as_slice).collect(),
+            classes: self.classes.iter().map(Vec::as_slice).collect(),
+        }
+    }
+
+    fn criterion(&self) -> usize {
+        let criterion = Criterion::new(&self.shape, Gains::default(), Assigner::ONE_TO_MANY);
+        let mut gradients = criterion.gradients(1);
+        let sums = criterion.sums(&self.maps(), std::slice::from_ref(&self.truth), &mut gradients);
+        sums.scores as usize
+    }
+
+    fn decode(&self) -> usize {
+        detections_of_maps(&self.shape, &self.maps(), 0, &Keep::to_measure()).len()
+    }
+
+    fn letterbox(&self) -> usize {
+        let (height, width) = self.shape.input;
+        let mut pixels = vec![0.0; 3 * height * width];
+        letterbox(&self.picture, (height, width), Fit::Exact, &mut pixels);
+        pixels.len()
+    }
+}
+
+fn shape_of(side: usize, classes: usize) -> HeadShape {
+    HeadShape { input: (side, side), levels: Vec::new(), reg_max: 16, classes }
+}
+
+const SIDES: [usize; 2] = [320, 640];
+
+/// Loss and gradient of a picture: 80 classes, the demo's fullest picture.
+#[divan::bench(args = SIDES)]
+fn criterion(bencher: Bencher, side: usize) {
+    let scene = Scene::new(side, 80);
+    bencher.bench_local(|| scene.criterion());
+}
+
+/// Boxes out of raw maps, as measuring does it.
+#[divan::bench(args = SIDES)]
+fn decode(bencher: Bencher, side: usize) {
+    let scene = Scene::new(side, 80);
+    bencher.bench_local(|| scene.decode());
+}
+
+/// A picture into the network's input.
+#[divan::bench(args = SIDES)]
+fn letterboxed(bencher: Bencher, side: usize) {
+    let scene = Scene::new(side, 80);
+    bencher.bench_local(|| scene.letterbox());
+}
