@@ -77,6 +77,10 @@ pub struct TrainOptions {
     pub turns: Turns,
     /// Stop after this many epochs without a better hold-out mAP50-95; 0 never stops early.
     pub patience: u32,
+    /// How sure the gate must be that a candidate is better and not only lucky on the hold-out's
+    /// pictures, from 0 (its figure need only be higher) to below 1. At 0.9 a candidate that is just as
+    /// good passes about once in ten, and fewer than four pictures are never enough.
+    pub gate_confidence: f64,
     /// Stop in good order after this many minutes.
     pub max_minutes: Option<f64>,
     /// Threads for the backbone, the head and the criterion; 0 takes one per core.
@@ -96,6 +100,7 @@ impl Default for TrainOptions {
             views: 8,
             turns: Turns::Mirror,
             patience: 15,
+            gate_confidence: 0.9,
             max_minutes: None,
             threads: 0,
         }

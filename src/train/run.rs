@@ -22,7 +22,7 @@ use crate::yolo::export::Export;
 use crate::yolo::graft::graft;
 use crate::yolo::letterbox::{Fit, Letterbox};
 use crate::yolo::maps::HeadShape;
-use crate::yolo::metrics::{Evaluation, Evaluator, TruthBox};
+use crate::yolo::metrics::{Evaluation, Evaluator, Measurement, TruthBox};
 use crate::yolo::nms::Keep;
 
 use super::cache::{FeatureCache, FeatureKey, hash};
@@ -143,14 +143,14 @@ pub fn fine_tune(
     let candidate =
         Export::new(candidate).map_err(|source| TrainError::Base { path: base.to_owned(), source })?;
     // Both are measured as files, end to end, so that the figures are those of `graftd eval`.
-    let measure = |export: &Export| -> Result<Evaluation, TrainError> {
-        Ok(Detector::new(export, options.imgsz, runtime, &session_options)?.evaluate(&set.holdout, |_| {})?)
+    let measure = |export: &Export| -> Result<Measurement, TrainError> {
+        Ok(Detector::new(export, options.imgsz, runtime, &session_options)?.measure(&set.holdout, |_| {})?)
     };
     let (before, after) = (measure(&export)?, measure(&candidate)?);
     Ok(Outcome {
-        verdict: judge(&before, &after),
-        before,
-        after,
+        verdict: judge(&before, &after, options.gate_confidence),
+        before: before.evaluation(),
+        after: after.evaluation(),
         epochs: kept.epochs,
         seconds: started.elapsed().as_secs_f64(),
         cpu_seconds: cpu_seconds() - cpu_started,
@@ -213,6 +213,10 @@ fn check(options: &TrainOptions) -> Result<(), TrainError> {
     }
     if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
         return complain("weight_decay", options.weight_decay.to_string(), "0 or more");
+    }
+    if !(0.0..1.0).contains(&options.gate_confidence) {
+        let range = "from 0 to below 1 (no number of pictures makes sure)";
+        return complain("gate_confidence", options.gate_confidence.to_string(), range);
     }
     match options.max_minutes {
         Some(minutes) if !(minutes > 0.0 && minutes < 1e6) => {
