@@ -73,6 +73,9 @@ pub struct TrainOptions {
     pub weight_decay: f64,
     /// Deterministic views per sample that the backbone sees once each; 1 is the plain picture alone.
     pub views: u32,
+    /// Share of the varied views that are mosaics of four training samples, from 0 (none) to 1 (all but
+    /// the plain picture); they are spread evenly, every second view at 0.5.
+    pub mosaic: f64,
     /// Which way up views may be turned.
     pub turns: Turns,
     /// Stop after this many epochs without a better hold-out mAP50-95; 0 never stops early.
@@ -98,6 +101,7 @@ impl Default for TrainOptions {
             lr: 0.004,
             weight_decay: 5e-4,
             views: 8,
+            mosaic: 0.0,
             turns: Turns::Mirror,
             patience: 15,
             gate_confidence: 0.9,

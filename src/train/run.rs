@@ -111,7 +111,7 @@ pub fn fine_tune(
         runtime: runtime.name().to_owned(),
     });
 
-    let views = Views { seed: options.seed, turns: options.turns, size };
+    let views = Views::new(options, size, &samples);
     let mut features = open_cache(cache, &hash(&[&cut.backbone.encode()]), &backbone)?;
     let plain = holdout.iter().map(|sample| (sample, 0));
     let varied = samples.iter().flat_map(|sample| (0..options.views).map(move |view| (sample, view)));
@@ -214,6 +214,9 @@ fn check(options: &TrainOptions) -> Result<(), TrainError> {
     if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
         return complain("weight_decay", options.weight_decay.to_string(), "0 or more");
     }
+    if !(0.0..=1.0).contains(&options.mosaic) {
+        return complain("mosaic", options.mosaic.to_string(), "from 0 to 1");
+    }
     if !(0.0..1.0).contains(&options.gate_confidence) {
         let range = "from 0 to below 1 (no number of pictures makes sure)";
         return complain("gate_confidence", options.gate_confidence.to_string(), range);
@@ -231,7 +234,7 @@ struct Run<'a> {
     classes: &'a [String],
     head: Head,
     features: FeatureCache,
-    views: Views,
+    views: Views<'a>,
     samples: Vec<Sample<'a>>,
     holdout: Vec<Sample<'a>>,
     options: &'a TrainOptions,
