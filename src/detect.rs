@@ -16,7 +16,7 @@ use crate::yolo::detection::Detection;
 use crate::yolo::export::{Export, ExportError};
 use crate::yolo::letterbox::{Fit, letterbox};
 use crate::yolo::maps::{HeadShape, RawMaps};
-use crate::yolo::metrics::{Evaluation, Evaluator, TruthBox};
+use crate::yolo::metrics::{Evaluation, Evaluator, Measurement, TruthBox};
 use crate::yolo::nms::Keep;
 
 /// Why a model could not be run on pictures.
@@ -139,8 +139,20 @@ impl Detector {
     pub fn evaluate(
         &mut self,
         examples: &[Example],
-        mut progress: impl FnMut(usize),
+        progress: impl FnMut(usize),
     ) -> Result<Evaluation, DetectError> {
+        Ok(self.measure(examples, progress)?.evaluation())
+    }
+
+    /// The same, kept so that it can be compared with another model's picture by picture.
+    ///
+    /// # Errors
+    /// As [`Detector::evaluate`].
+    pub fn measure(
+        &mut self,
+        examples: &[Example],
+        mut progress: impl FnMut(usize),
+    ) -> Result<Measurement, DetectError> {
         let mut evaluator = Evaluator::new(&self.classes);
         for (index, example) in examples.iter().enumerate() {
             let picture = Picture::open(&example.picture)?;
@@ -148,7 +160,7 @@ impl Detector {
             evaluator.add(&found, &truth_boxes(example, &picture));
             progress(index + 1);
         }
-        Ok(evaluator.finish())
+        Ok(evaluator.measurement())
     }
 }
 

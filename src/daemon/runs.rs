@@ -254,6 +254,8 @@ impl Core {
             peak_rss_mb: outcome.peak_rss_mb,
             slot,
             promoted: slot.is_some(),
+            confidence: outcome.verdict.confidence,
+            more_labels: outcome.verdict.more_labels,
         };
         let report = RunReport::End { run: run.id, event, reason, outcome: Some(Box::new(measured)) };
         self.report_run(&report)?;

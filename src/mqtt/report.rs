@@ -112,6 +112,10 @@ pub struct RunOutcome {
     pub slot: Option<u32>,
     /// Whether it was promoted.
     pub promoted: bool,
+    /// How surely the candidate is better and not only lucky, 0 to 1.
+    pub confidence: Option<f64>,
+    /// When that was too little: about how many more hold-out labels would tell.
+    pub more_labels: Option<usize>,
 }
 
 /// `model`: the current model.

@@ -38,7 +38,7 @@ pub(super) struct Epochs<'a> {
     pub classes: &'a [String],
     pub head: Head,
     pub features: FeatureCache,
-    pub views: Views,
+    pub views: Views<'a>,
     pub views_per_sample: u32,
     pub samples: Vec<Sample<'a>>,
     pub holdout: Vec<Sample<'a>>,

@@ -15,9 +15,11 @@ use crate::yolo::backbone::Backbone;
 use super::TrainError;
 use super::cache::{FeatureCache, FeatureKey, hash};
 use super::control::Control;
-use super::views::{Turns, VIEWS_VERSION, View, ViewKey};
+use super::options::TrainOptions;
+use super::views::{Ring, TILES, Turns, VIEWS_VERSION, View, ViewKey, is_mosaic};
 
 /// An example whose picture has been looked at.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Sample<'a> {
     pub example: &'a Example,
     /// sha256 of the picture's file.
@@ -41,18 +43,37 @@ impl<'a> Sample<'a> {
 }
 
 /// Which views of samples are made, and how.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Views {
-    pub seed: u64,
-    pub turns: Turns,
-    pub size: (usize, usize),
+#[derive(Debug, Clone)]
+pub(super) struct Views<'a> {
+    seed: u64,
+    turns: Turns,
+    size: (usize, usize),
+    /// Share of the varied views that are mosaics.
+    mosaic: f64,
+    /// Who may be a partner in a mosaic, and whom the ring's numbers mean.
+    ring: Ring,
+    samples: Vec<Sample<'a>>,
 }
 
-impl Views {
-    /// View number `view` of a sample.
-    pub fn view(&self, sample: &Sample, view: u32) -> View {
-        let key = ViewKey { sample: &sample.hash, view, seed: self.seed, turns: self.turns };
-        View::new(key, sample.picture, self.size)
+impl<'a> Views<'a> {
+    /// Views for an input of this height and width. Partners in mosaics come from `samples`, which must
+    /// be those that are learnt from: a held-out picture must not be seen while training.
+    pub fn new(options: &TrainOptions, size: (usize, usize), samples: &[Sample<'a>]) -> Self {
+        let samples = if options.mosaic > 0.0 { samples.to_vec() } else { Vec::new() };
+        let hashes: Vec<[u8; 32]> = samples.iter().map(|sample| sample.hash).collect();
+        Views {
+            seed: options.seed,
+            turns: options.turns,
+            size,
+            mosaic: options.mosaic,
+            ring: Ring::new(&hashes),
+            samples,
+        }
+    }
+
+    /// Whether the view with this number is a mosaic.
+    pub fn is_mosaic(&self, view: u32) -> bool {
+        !self.samples.is_empty() && is_mosaic(view, self.mosaic)
     }
 
     /// What identifies the features of a view within the cache of one backbone.
@@ -61,14 +82,59 @@ impl Views {
             // The plain picture is the same whatever the seed.
             return hash(&[&sample.hash, b"plain", &VIEWS_VERSION.to_le_bytes()]);
         }
-        let turns = [self.turns as u8];
+        let (turns, seed) = ([self.turns as u8], self.seed.to_le_bytes());
         let numbers = [view.to_le_bytes(), VIEWS_VERSION.to_le_bytes()].concat();
-        hash(&[&sample.hash, &numbers, &self.seed.to_le_bytes(), &turns])
+        match self.partners(sample, view) {
+            None => hash(&[&sample.hash, &numbers, &seed, &turns]),
+            // With other partners it is another picture.
+            Some(partners) => {
+                let [a, b, c] = partners.map(|partner| &partner.hash);
+                hash(&[&sample.hash, &numbers, &seed, &turns, b"mosaic", a, b, c])
+            }
+        }
     }
 
-    /// The boxes of a sample in a view.
+    /// The boxes of a sample in a view, and in a mosaic those of its partners.
     pub fn labels(&self, sample: &Sample, view: u32) -> Vec<LabelBox> {
-        self.view(sample, view).labels(&sample.example.labels)
+        let own = sample.example.labels.as_slice();
+        match self.partners(sample, view) {
+            None => self.view(sample, view).labels(&[own]),
+            Some(partners) => {
+                let [a, b, c] = partners.map(|partner| partner.example.labels.as_slice());
+                self.view(sample, view).labels(&[own, a, b, c])
+            }
+        }
+    }
+
+    /// Draws a view of a sample into `target`, `[3, height, width]`.
+    fn draw(&self, sample: &Sample, view: u32, target: &mut [f32]) -> Result<(), PictureError> {
+        let partners = self.partners(sample, view);
+        let open = |number: usize| match (number, &partners) {
+            (1.., Some(partners)) => Picture::open(&partners[number - 1].example.picture),
+            _ => Picture::open(&sample.example.picture),
+        };
+        self.view(sample, view).draw(open, target)
+    }
+
+    /// View number `view` of a sample.
+    fn view(&self, sample: &Sample, view: u32) -> View {
+        match self.partners(sample, view) {
+            None => View::new(self.view_key(sample, view), sample.picture, self.size),
+            Some(partners) => {
+                let [a, b, c] = partners.map(|partner| partner.picture);
+                View::mosaic(self.view_key(sample, view), &[sample.picture, a, b, c], self.size)
+            }
+        }
+    }
+
+    /// With whom a sample is seen in a view; none where the view is no mosaic.
+    fn partners(&self, sample: &Sample, view: u32) -> Option<[&Sample<'a>; TILES - 1]> {
+        let numbers = self.is_mosaic(view).then(|| self.ring.partners(self.view_key(sample, view)))?;
+        Some(numbers.map(|number| &self.samples[number]))
+    }
+
+    fn view_key<'s>(&self, sample: &'s Sample, view: u32) -> ViewKey<'s> {
+        ViewKey { sample: &sample.hash, view, seed: self.seed, turns: self.turns }
     }
 }
 
@@ -112,9 +178,8 @@ pub(super) fn extract(
         let drawn: Vec<Vec<f32>> = group_views
             .par_iter()
             .map(|(sample, view)| {
-                let picture = Picture::open(&sample.example.picture)?;
                 let mut target = vec![0.0; length];
-                views.view(sample, *view).draw(&picture, &mut target);
+                views.draw(sample, *view, &mut target)?;
                 Ok(target)
             })
             .collect::<Result<_, PictureError>>()?;
@@ -144,4 +209,74 @@ pub(super) fn extract(
         progress(there + (number * group + group_views.len()), wanted.len());
     }
     Ok(cache.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// Pictures on disk, each of a colour and with a box of a class of its own.
+    fn examples(folder: &Path, count: u32) -> Vec<Example> {
+        let make = |number: u32| {
+            let picture: PathBuf = folder.join(format!("{number}.png"));
+            Picture::filled(40 + number, 30, [20 * number as u8, 200, 90]).save(&picture).unwrap();
+            let label = LabelBox { class: number, cx: 0.5, cy: 0.5, w: 0.9, h: 0.9 };
+            Example { picture, labels: vec![label] }
+        };
+        (0..count).map(make).collect()
+    }
+
+    fn views<'a>(mosaic: f64, samples: &[Sample<'a>]) -> Views<'a> {
+        Views::new(&TrainOptions { mosaic, ..TrainOptions::default() }, (64, 64), samples)
+    }
+
+    #[test]
+    fn a_mosaic_has_other_features_as_soon_as_its_partners_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let examples = examples(folder.path(), 6);
+        let samples = Sample::look_at(&examples).unwrap();
+        let (without, all, fewer) = (views(0.0, &samples), views(0.5, &samples), views(0.5, &samples[..5]));
+        let mut changed = 0;
+        for sample in &samples[..5] {
+            for view in 0..16 {
+                let (single, mosaic, old) =
+                    (without.key(sample, view), all.key(sample, view), fewer.key(sample, view));
+                let is_mosaic = view > 0 && view % 2 == 0;
+                assert_eq!(all.is_mosaic(view), is_mosaic);
+                assert_eq!(single != mosaic, is_mosaic, "view {view}");
+                let hashes = |views: &Views| -> Option<Vec<[u8; 32]>> {
+                    Some(views.partners(sample, view)?.iter().map(|partner| partner.hash).collect())
+                };
+                assert_eq!(mosaic == old, hashes(&all) == hashes(&fewer));
+                changed += usize::from(mosaic != old);
+            }
+        }
+        assert!((1..40).contains(&changed), "{changed} of 40 mosaics changed");
+    }
+
+    #[test]
+    fn a_mosaic_shows_training_samples_with_their_boxes_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let examples = examples(folder.path(), 8);
+        let samples = Sample::look_at(&examples).unwrap();
+        let (holdout, samples) = samples.split_at(2);
+        let views = views(1.0, samples);
+        let mut seen = HashSet::new();
+        for sample in samples {
+            for view in 1..20 {
+                let partners = views.partners(sample, view).unwrap();
+                assert!(partners.iter().all(|partner| holdout.iter().all(|held| held.hash != partner.hash)));
+                let labels = views.labels(sample, view);
+                let mut members = vec![sample.example.labels[0].class];
+                members.extend(partners.iter().map(|partner| partner.example.labels[0].class));
+                assert!(labels.iter().all(|label| members.contains(&label.class)), "{labels:?}");
+                seen.extend(labels.iter().map(|label| label.class));
+                let mut target = vec![f32::NAN; 3 * 64 * 64];
+                views.draw(sample, view, &mut target).unwrap();
+                assert!(target.iter().all(|value| (0.0..=1.0).contains(value)));
+            }
+        }
+        assert_eq!(seen, (2..8).collect());
+    }
 }

@@ -197,10 +197,17 @@ pub struct TrainOptions {
     pub weight_decay: f64,
     /// Deterministic views per sample that the backbone sees once each; 1 is the plain picture alone.
     pub views: u32,
+    /// Share of the varied views that are mosaics of four training samples, from 0 (none) to 1 (all but
+    /// the plain picture); they are spread evenly, every second view at 0.5.
+    pub mosaic: f64,
     /// Which way up views may be turned.
     pub turns: Turns,
     /// Stop after this many epochs without a better hold-out mAP50-95; 0 never stops early.
     pub patience: u32,
+    /// How sure the gate must be that a candidate is better and not only lucky on the hold-out's
+    /// pictures, from 0 (its figure need only be higher) to below 1. At 0.9 a candidate that is just as
+    /// good passes about once in ten, and fewer than four pictures are never enough.
+    pub gate_confidence: f64,
     /// Stop in good order after this many minutes.
     pub max_minutes: Option<f64>,
     /// Memory that the process may hold, MB; a run that would need more takes less at once, or is refused.
@@ -223,8 +230,10 @@ impl Default for TrainOptions {
             lr: Rate::Fixed(DEFAULT_LR),
             weight_decay: 5e-4,
             views: 8,
+            mosaic: 0.0,
             turns: Turns::Mirror,
             patience: 15,
+            gate_confidence: 0.9,
             max_minutes: None,
             max_memory_mb: None,
             cache_mb: 4096,

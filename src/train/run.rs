@@ -11,7 +11,7 @@ use crate::runtime::{Runtime, SessionOptions};
 use crate::yolo::backbone::{head_shape, input_size};
 use crate::yolo::export::Export;
 use crate::yolo::graft::graft;
-use crate::yolo::metrics::Evaluation;
+use crate::yolo::metrics::{Evaluation, Measurement};
 
 use super::cache::{FeatureKey, hash, prune_beside};
 use super::checkpoint::Checkpoint;
@@ -95,7 +95,6 @@ pub fn fine_tune(
     };
     let Prepared { scope, cut, mut backbone, head } =
         prepare(&export, size, options, work, runtime, on_event)?;
-    let views = Views { seed: options.seed, turns: options.turns, size };
     let folder = cache_folder(cache, &hash(&[&cut.backbone.encode()]), &backbone);
     let mut features = open_cache(&folder, &backbone)?;
     let capacity = features.capacity(options.cache_mb << 20);
@@ -119,6 +118,7 @@ pub fn fine_tune(
         runtime: runtime.name().to_owned(),
     });
 
+    let views = Views::new(options, size, &samples);
     let plain = holdout.iter().map(|sample| (sample, 0));
     let varied = samples.iter().flat_map(|sample| (0..plan.views).map(move |view| (sample, view)));
     let wanted: Vec<(&Sample, u32)> = plain.chain(varied).collect();
@@ -158,14 +158,14 @@ pub fn fine_tune(
     let candidate =
         Export::new(candidate).map_err(|source| TrainError::Base { path: base.to_owned(), source })?;
     // Both are measured as files, end to end, so that the figures are those of `graftd eval`.
-    let measure = |export: &Export| -> Result<Evaluation, TrainError> {
-        Ok(Detector::new(export, options.imgsz, runtime, &session_options)?.evaluate(&set.holdout, |_| {})?)
+    let measure = |export: &Export| -> Result<Measurement, TrainError> {
+        Ok(Detector::new(export, options.imgsz, runtime, &session_options)?.measure(&set.holdout, |_| {})?)
     };
     let (before, after) = (measure(&export)?, measure(&candidate)?);
     Ok(Outcome {
-        verdict: judge(&before, &after),
-        before,
-        after,
+        verdict: judge(&before, &after, options.gate_confidence),
+        before: before.evaluation(),
+        after: after.evaluation(),
         epochs: kept.epochs,
         seconds: started.elapsed().as_secs_f64(),
         cpu_seconds: cpu_seconds() - cpu_started,
@@ -261,6 +261,13 @@ fn check(options: &TrainOptions) -> Result<(), TrainError> {
     }
     if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
         return complain("weight_decay", options.weight_decay.to_string(), "0 or more");
+    }
+    if !(0.0..=1.0).contains(&options.mosaic) {
+        return complain("mosaic", options.mosaic.to_string(), "from 0 to 1");
+    }
+    if !(0.0..1.0).contains(&options.gate_confidence) {
+        let range = "from 0 to below 1 (no number of pictures makes sure)";
+        return complain("gate_confidence", options.gate_confidence.to_string(), range);
     }
     match options.max_minutes {
         Some(minutes) if !(minutes > 0.0 && minutes < 1e6) => {
