@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fmt doc lib venv
+.PHONY: help demo test bench exports fmt doc lib venv
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -20,6 +20,9 @@ bench: ## measure CPU time per picture of every stage, per scope and runtime (AR
 	@scripts/setup.sh demo
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench costs -- $(ARGS)
+
+exports: ## make exports of every family and form and try graftd on each (ARGS="--release 8.4.190 'yolo26*'")
+	@scripts/exports.sh $(ARGS)
 
 lib: ## fetch libonnxruntime into lib/
 	@scripts/fetch-onnxruntime.sh

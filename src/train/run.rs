@@ -247,7 +247,7 @@ impl Run<'_> {
         on_event: &mut dyn FnMut(TrainEvent),
         cancel: &AtomicBool,
     ) -> Result<Kept, TrainError> {
-        let criterion = Criterion::new(&self.shape, Gains::default(), Assigner::ONE_TO_MANY);
+        let criterion = Criterion::new(&self.shape, Gains::default(), Assigner::for_head(&self.shape));
         let steps_per_epoch = self.samples.len().div_ceil(self.batch);
         let course = Course::new(self.options, steps_per_epoch);
         let epochs = self.options.epochs;
