@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-guest bench-host torture fmt doc lib venv
+.PHONY: help demo test bench bench-guest bench-host torture exports fmt doc lib venv
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -31,6 +31,9 @@ bench-host: ## measure the host's hot path: times, and instruction counts under 
 
 torture: ## kill a run fifty times; it must end as if nothing had happened
 	GRAFTD_KILLS=50 cargo test --test resume -- --nocapture killed
+
+exports: ## make exports of every family and form and try graftd on each (ARGS="--release 8.4.190 'yolo26*'")
+	@scripts/exports.sh $(ARGS)
 
 lib: ## fetch libonnxruntime into lib/
 	@scripts/fetch-onnxruntime.sh

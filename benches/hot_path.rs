@@ -112,7 +112,7 @@ impl Scene {
 }
 
 fn shape_of(side: usize, classes: usize) -> HeadShape {
-    HeadShape { input: (side, side), levels: Vec::new(), reg_max: 16, classes }
+    HeadShape { input: (side, side), levels: Vec::new(), reg_max: 16, classes, one_to_one: false }
 }
 
 const SIDES: [usize; 2] = [320, 640];

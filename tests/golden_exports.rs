@@ -6,10 +6,12 @@
 mod support;
 
 use graftd::grad::gradient_graph;
+use graftd::onnx::Model;
 use graftd::runtime::{self, RuntimeChoice, RuntimeKind, SessionOptions, Value};
 use graftd::tensor::Tensor;
 use graftd::yolo::cut::{self, Cut, MapSource};
 use graftd::yolo::export::{Export, ExportError};
+use support::recompose::{own_detections, row_difference, rows_of_output};
 use support::{Npz, goldens, index, relative_difference};
 
 const TOLERANCE: f32 = 1e-4;
@@ -22,9 +24,8 @@ fn name(file: &serde_json::Value) -> &str {
     file["file"].as_str().unwrap()
 }
 
-/// What this release trains: everything but end-to-end heads.
 fn trainable(file: &serde_json::Value) -> bool {
-    file["verdict"] == "supported" && file["branch"] != "one2one"
+    file["verdict"] == "supported"
 }
 
 #[test]
@@ -36,6 +37,7 @@ fn golden_exports_are_recognised_as_what_they_are() {
         n_trainable += 1;
         assert_eq!(export.family, file["family"].as_str().unwrap(), "{}", name(file));
         assert_eq!(export.reg_max as u64, file["reg_max"].as_u64().unwrap(), "{}", name(file));
+        assert_eq!(export.one_to_one, file["branch"] == "one2one", "{}", name(file));
         assert_eq!(export.classes.len() as u64, file["nc"].as_u64().unwrap(), "{}", name(file));
         let levels = file["head_levels"].as_array().unwrap();
         assert_eq!(export.levels.len(), levels.len(), "{}", name(file));
@@ -46,7 +48,73 @@ fn golden_exports_are_recognised_as_what_they_are() {
             assert_eq!(level.class_map, file["tensors"]["cls"][i]["name"].as_str().unwrap());
         }
     }
-    assert!(n_trainable >= 10, "only {n_trainable} exports were tried");
+    assert!(n_trainable >= 12, "only {n_trainable} exports were tried");
+}
+
+/// What the names of parameters tell, the graph tells without them.
+#[test]
+fn golden_exports_are_recognised_without_their_names() {
+    for file in files().iter().filter(|file| trainable(file)) {
+        let path = goldens("exports").join(name(file));
+        let named = Export::read(&path).unwrap();
+        let mut model = Model::read(&path).unwrap();
+        forget_names(&mut model);
+        let nameless = Export::new(model).unwrap_or_else(|error| panic!("{}: {error}", name(file)));
+        assert_eq!(nameless.convs, named.convs, "{}", name(file));
+        assert_eq!(nameless.one_to_one, named.one_to_one, "{}", name(file));
+        assert_eq!(nameless.reg_max, named.reg_max, "{}", name(file));
+        assert_eq!(nameless.classes.len(), named.classes.len(), "{}", name(file));
+        let levels = |export: &Export| -> Vec<(usize, usize)> {
+            export.levels.iter().map(|level| (level.stride, level.channels)).collect()
+        };
+        assert_eq!(levels(&nameless), levels(&named), "{}", name(file));
+    }
+}
+
+/// Numbers for the names of constants and nodes, and no metadata but the picture's size.
+fn forget_names(model: &mut Model) {
+    model.proto_mut().metadata_props.retain(|entry| entry.key() == "imgsz");
+    let graph = model.graph_mut();
+    let numbers: std::collections::HashMap<String, String> = graph
+        .initializer
+        .iter()
+        .enumerate()
+        .map(|(index, tensor)| (tensor.name().to_owned(), format!("c{index}")))
+        .collect();
+    for tensor in &mut graph.initializer {
+        tensor.name = Some(numbers[tensor.name()].clone());
+    }
+    for node in &mut graph.node {
+        node.name = None;
+        for input in &mut node.input {
+            if let Some(number) = numbers.get(input) {
+                input.clone_from(number);
+            }
+        }
+    }
+}
+
+/// graftd's own decoding of the stored raw maps gives the rows that the file gave.
+#[test]
+fn golden_one_to_one_rows_are_decoded() {
+    let mut n_files = 0;
+    for file in files().iter().filter(|file| trainable(file) && file["branch"] == "one2one") {
+        let export = Export::read(&goldens("exports").join(name(file))).unwrap();
+        let mut golden = Npz::open(&goldens("exports").join(file["npz"].as_str().unwrap()));
+        let maps: Vec<(Tensor, Tensor)> = (0..export.levels.len())
+            .map(|level| (golden.tensor(&format!("box.{level}")), golden.tensor(&format!("cls.{level}"))))
+            .collect();
+        let rows = rows_of_output(&golden.tensor("out.output0"), 0, export.classes.len(), 300);
+        let decoded: Vec<[f32; 6]> = own_detections(&export, &maps, export.input.size, 0, 300)
+            .iter()
+            .map(|d| [d.x1, d.y1, d.x2, d.y2, d.score, d.class as f32])
+            .collect();
+        assert_eq!(decoded.len(), rows.len(), "{}", name(file));
+        let (pixels, score) = row_difference(&rows, &decoded);
+        assert!(pixels < 0.02 && score < TOLERANCE, "{}: {pixels} px, score {score}", name(file));
+        n_files += 1;
+    }
+    assert!(n_files >= 2, "only {n_files} end-to-end exports were tried");
 }
 
 #[test]

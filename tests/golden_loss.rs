@@ -45,6 +45,7 @@ fn open(entry: &serde_json::Value) -> Case {
         levels,
         reg_max: entry["reg_max"].as_u64().unwrap() as usize,
         classes: entry["nc"].as_u64().unwrap() as usize,
+        one_to_one: false,
     };
     let gain = |key: &str| entry["gains"][key].as_f64().unwrap();
     let mut truth = vec![Vec::new(); batch];

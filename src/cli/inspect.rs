@@ -123,7 +123,7 @@ fn inspect(path: &std::path::Path) -> Result<Known, ExportError> {
                 .map(|level| LevelReport { stride: level.stride, channels: level.channels })
                 .collect(),
             reg_max: export.reg_max,
-            one_to_one: false,
+            one_to_one: export.one_to_one,
             precision: if export.half { "float16" } else { "float32" },
         },
         scopes,
@@ -151,25 +151,30 @@ fn share(export: &Export, chooses: Chooses) -> f64 {
 
 fn words(report: &Report) -> Result<(), Failure> {
     let Some(known) = &report.known else { return Ok(()) };
-    let Known { family, input, classes, opset, head, scopes, .. } = known;
+    let Known { family, task, input, classes, opset, head, scopes } = known;
     let size = if input.dynamic { "any size, made for " } else { "" };
     let batch = input.batch.map_or("any".to_owned(), |batch| batch.to_string());
     let names = match classes.len() {
         0..=8 => classes.join(", "),
-        n => format!("{}, … ({n} in all)", classes[..8].join(", ")),
+        _ => format!("{}, …", classes[..8].join(", ")),
     };
     let levels: Vec<String> = head
         .levels
         .iter()
         .map(|level| format!("stride {} with {} channels", level.stride, level.channels))
         .collect();
-    print::line(&format!("{family}, a detector that graftd can train"))?;
+    print::line(&format!("{family}, task {task}: graftd can train it"))?;
     print::line(&format!(
         "  input    {}, {size}{}x{}, batch {batch}, opset {opset}, {}",
         input.name, input.height, input.width, head.precision
     ))?;
-    print::line(&format!("  classes  {names}"))?;
-    print::line(&format!("  head     {}; {} bins per side", levels.join(", "), head.reg_max))?;
+    print::line(&format!("  classes  {}: {names}", classes.len()))?;
+    let sides = match head.reg_max {
+        1 => "distances come out directly".to_owned(),
+        bins => format!("{bins} bins per side"),
+    };
+    let kind = if head.one_to_one { "one-to-one (nothing is suppressed)" } else { "one-to-many" };
+    print::line(&format!("  head     {kind}; {}; {sides}", levels.join(", ")))?;
     for (name, scope) in [("last", &scopes["last"]), ("cls", &scopes["cls"]), ("head", &scopes["head"])] {
         print::line(&format!(
             "  scope    {name:<4} trains {:>9} numbers, {:>3.0} % of the head's work",

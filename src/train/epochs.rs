@@ -68,7 +68,7 @@ enum Pass {
 impl Epochs<'_> {
     /// Trains until the epochs are done, the time is spent or the hold-out stops improving.
     pub fn train(&mut self, on_event: &mut dyn FnMut(TrainEvent)) -> Result<Kept, TrainError> {
-        let criterion = Criterion::new(&self.shape, Gains::default(), Assigner::ONE_TO_MANY);
+        let criterion = Criterion::new(&self.shape, Gains::default(), Assigner::for_head(&self.shape));
         let steps = self.samples.len().div_ceil(self.batch);
         let mut progress = self.start(&criterion, on_event)?;
         let course = Course::new(self.options, progress.lr, steps);

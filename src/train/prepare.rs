@@ -133,7 +133,7 @@ impl Load<'_> {
     fn try_out(&self, prepared: &mut Prepared) -> Result<Trial, TrainError> {
         let Prepared { backbone, head, .. } = prepared;
         let shape = head_shape(self.export, self.size);
-        let criterion = Criterion::new(&shape, Gains::default(), Assigner::ONE_TO_MANY);
+        let criterion = Criterion::new(&shape, Gains::default(), Assigner::for_head(&shape));
         let start = head.state();
         let nothing = vec![Vec::new(); head.part()];
         let mut seconds = [0.0; 3];

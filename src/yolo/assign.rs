@@ -30,6 +30,11 @@ impl Assigner {
     pub const ONE_TO_MANY: Assigner = Assigner { top_k: 10, second_top_k: 10 };
     /// Each box is answered by one anchor.
     pub const ONE_TO_ONE: Assigner = Assigner { top_k: 7, second_top_k: 1 };
+
+    /// The one that a head was trained with.
+    pub fn for_head(shape: &HeadShape) -> Assigner {
+        if shape.one_to_one { Assigner::ONE_TO_ONE } else { Assigner::ONE_TO_MANY }
+    }
 }
 
 /// A true box in pixels of the input.

@@ -83,6 +83,7 @@ pub fn head_shape(export: &Export, size: (usize, usize)) -> HeadShape {
         levels: export.levels.iter().map(|found| level(found.stride)).collect(),
         reg_max: export.reg_max,
         classes: export.classes.len(),
+        one_to_one: export.one_to_one,
     }
 }
 

@@ -10,7 +10,11 @@ use super::maps::{HeadShape, RawMaps};
 use super::nms::{Candidate, Keep, suppress};
 
 /// Detections of picture `index` of a batch of raw maps, in pixels of the input, surest first.
+///
+/// Of a one-to-one head the surest pairs of anchor and class are taken as they are, as its own
+/// decoding does: `iou`, `multi_label` and `agnostic` of `keep` say nothing then.
 pub fn detections_of_maps(shape: &HeadShape, maps: &RawMaps, index: usize, keep: &Keep) -> Vec<Detection> {
+    let keep = &if shape.one_to_one { keep.for_one_to_one(shape.anchors()) } else { *keep };
     let mut candidates = Vec::new();
     let threshold = logit(keep.confidence);
     let mut first_anchor = 0;

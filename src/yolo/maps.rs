@@ -11,6 +11,8 @@ pub struct HeadShape {
     pub reg_max: usize,
     /// Number of classes.
     pub classes: usize,
+    /// Whether each object is meant to be found by one anchor alone, so that nothing is suppressed.
+    pub one_to_one: bool,
 }
 
 /// One level of the head: a grid of anchors, one per cell.

@@ -28,6 +28,14 @@ impl Keep {
     pub fn to_measure() -> Self {
         Keep { confidence: 0.001, multi_label: true, ..Keep::to_use() }
     }
+
+    /// The same for a head that finds each object once: as many pairs of anchor and class as there are
+    /// anchors, at most. Its own decoding takes the best anchors and then, of these, the best pairs;
+    /// that is the best pairs of all, because a pair's anchor is at least as good as the pair.
+    pub(super) fn for_one_to_one(self, anchors: usize) -> Self {
+        let max_detections = self.max_detections.min(anchors);
+        Keep { iou: f32::INFINITY, multi_label: true, max_detections, ..self }
+    }
 }
 
 /// At most this many candidates enter the suppression, the surest.
@@ -55,10 +63,12 @@ pub fn suppress(mut candidates: Vec<Candidate>, keep: &Keep) -> Vec<Candidate> {
         if kept.len() == keep.max_detections {
             break;
         }
-        let covered = kept.iter().any(|other| {
-            (keep.agnostic || other.detection.class == candidate.detection.class)
-                && overlap(&other.detection, &candidate.detection) > keep.iou
-        });
+        // No two boxes overlap by more than 1.
+        let covered = keep.iou < 1.0
+            && kept.iter().any(|other| {
+                (keep.agnostic || other.detection.class == candidate.detection.class)
+                    && overlap(&other.detection, &candidate.detection) > keep.iou
+            });
         if !covered {
             kept.push(candidate);
         }

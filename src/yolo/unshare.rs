@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 
 use crate::onnx::{Links, Model};
 
-/// Rewrites every convolution whose kernel's name `is_head` accepts so that its kernel and bias are
-/// initializers that nothing else reads.
-pub(super) fn unshare(model: &mut Model, is_head: impl Fn(&str) -> bool) {
+/// Rewrites the convolutions of these indices so that their kernels and biases are initializers that
+/// nothing else reads.
+pub(super) fn unshare(model: &mut Model, convs: &HashSet<usize>) {
     let graph = model.graph();
     let links = Links::new(graph);
     let mut taken: HashSet<String> = graph.initializer.iter().map(|tensor| tensor.name().into()).collect();
@@ -17,7 +17,7 @@ pub(super) fn unshare(model: &mut Model, is_head: impl Fn(&str) -> bool) {
     let mut copies = Vec::new();
     let mut renames: HashMap<(usize, usize), String> = HashMap::new();
     for (index, node) in graph.node.iter().enumerate() {
-        if node.op_type() != "Conv" || !node.input.get(1).is_some_and(|name| is_head(name)) {
+        if !convs.contains(&index) {
             continue;
         }
         for position in 1..node.input.len() {

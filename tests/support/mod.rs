@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod drawn;
+pub mod recompose;
 pub mod stepper;
 
 use std::path::{Path, PathBuf};
