@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::dataset::{DataSet, Split};
-use crate::train::{Outcome, Scope, TrainOptions, TrainingSet, Turns, fine_tune};
+use crate::train::{Distill, Folders, Outcome, Scope, TrainOptions, TrainingSet, Turns, fine_tune};
 use crate::yolo::metrics::Evaluation;
 
 use super::failure::Failure;
@@ -60,6 +60,18 @@ pub(super) struct Args {
     /// Keep the features of pictures here, for the next run; without it they are thrown away.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Keep samples of this run here, if it is promoted, and see those of earlier runs again.
+    #[arg(long, value_name = "DIR")]
+    memory: Option<PathBuf>,
+    /// Disk that --memory may take, MB.
+    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().memory_mb)]
+    memory_mb: u64,
+    /// Share of each batch that --memory fills.
+    #[arg(long, value_name = "SHARE", default_value_t = TrainOptions::default().replay)]
+    replay: f64,
+    /// Classes that no training box has: auto lets the base teach them, off takes them for background.
+    #[arg(long, default_value_t = TrainOptions::default().distill)]
+    distill: Distill,
     /// Write the model even when it is not better than the base.
     #[arg(long)]
     force: bool,
@@ -82,6 +94,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         views: args.views,
         turns: args.turns,
         patience: args.patience,
+        memory_mb: args.memory_mb,
+        replay: args.replay,
+        distill: args.distill,
         max_minutes: args.max_minutes,
         threads: args.runtime.threads,
         ..TrainOptions::default()
@@ -96,7 +111,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let runtime = args.runtime.open()?;
     let passing =
         tempfile::tempdir().map_err(|error| Failure::failed(format!("temporary folder: {error}")))?;
-    let cache = args.cache.as_deref().unwrap_or(passing.path());
+    let folders =
+        Folders { cache: args.cache.as_deref().unwrap_or(passing.path()), memory: args.memory.as_deref() };
     let cancel = interrupted()?;
 
     let mut progress = RunProgress::new();
@@ -107,7 +123,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             broken = print::json(&event).err();
         }
     };
-    let outcome = fine_tune(&args.base, &set, &options, runtime.as_ref(), cache, &mut on_event, &cancel)?;
+    let outcome = fine_tune(&args.base, &set, &options, runtime.as_ref(), folders, &mut on_event, &cancel)?;
     let write = outcome.verdict.promoted || args.force;
     if write {
         replace(&args.out, &outcome.model)?;

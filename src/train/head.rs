@@ -4,8 +4,9 @@ use crate::grad::{Compiled, Optimizer, Schedule, compile};
 use crate::label::LabelBox;
 use crate::runtime::{Runtime, Session, SessionOptions, Value};
 use crate::tensor::Tensor;
-use crate::yolo::criterion::{Criterion, Loss};
+use crate::yolo::criterion::{Criterion, Loss, Sums, normaliser};
 use crate::yolo::cut::{Cut, MapSource};
+use crate::yolo::distil::{Coverage, Partial};
 use crate::yolo::maps::{MapGradients, RawMaps};
 
 use super::TrainError;
@@ -22,6 +23,8 @@ pub(super) struct Head {
     shapes: Vec<Vec<usize>>,
     batch: usize,
     weights: Value,
+    /// The weights that the run began with, which teach what no label says.
+    teacher: Value,
     ema: Value,
     moments: Vec<Value>,
     /// Steps taken.
@@ -36,6 +39,8 @@ pub(super) enum Weights {
     Current,
     /// Their moving average, which is what a run keeps.
     Averaged,
+    /// Those that the run began with.
+    Teacher,
 }
 
 /// Features of a batch, as the head takes them.
@@ -64,6 +69,7 @@ impl Head {
             step: runtime.load(&compiled.step.encode(), options)?,
             moments: (0..compiled.optimizer.n_moments()).map(|_| zeros()).collect(),
             weights: Tensor::new([count], weights.clone()).into(),
+            teacher: Tensor::new([count], weights.clone()).into(),
             ema: Tensor::new([count], weights).into(),
             maps: cut.maps.clone(),
             n_head_inputs: cut.n_head_inputs,
@@ -105,6 +111,19 @@ impl Head {
 
     /// Reads a batch of features. `keys` may be fewer than the batch: the rest stays zero.
     pub fn read(&self, cache: &FeatureCache, keys: &[FeatureKey]) -> Batch {
+        let read = |index: usize, targets: &mut [&mut [f32]]| {
+            cache.read(&keys[index], targets);
+            Ok(())
+        };
+        self.fill(keys.len(), read).expect("reading from the map can't fail")
+    }
+
+    /// The batch whose first `count` pictures `read` fills in, one slice per feature.
+    pub fn fill(
+        &self,
+        count: usize,
+        mut read: impl FnMut(usize, &mut [&mut [f32]]) -> Result<(), TrainError>,
+    ) -> Result<Batch, TrainError> {
         let mut tensors: Vec<Tensor> = self
             .shapes
             .iter()
@@ -114,7 +133,7 @@ impl Head {
                 Tensor::zeros(shape)
             })
             .collect();
-        for (index, key) in keys.iter().enumerate() {
+        for index in 0..count {
             let mut targets: Vec<&mut [f32]> = tensors
                 .iter_mut()
                 .zip(&self.shapes)
@@ -123,9 +142,9 @@ impl Head {
                     &mut tensor.data_mut()[index * length..][..length]
                 })
                 .collect();
-            cache.read(key, &mut targets);
+            read(index, &mut targets)?;
         }
-        Batch { features: tensors.into_iter().map(Value::from).collect() }
+        Ok(Batch { features: tensors.into_iter().map(Value::from).collect() })
     }
 
     /// Raw maps of a batch, handed to `use_maps`.
@@ -139,18 +158,27 @@ impl Head {
         Ok(use_maps(&self.raw_maps(batch, &outputs)))
     }
 
-    /// One step: forward, criterion, backward and update. Gives the loss of the batch and the norm of
-    /// its gradient before clipping.
+    /// One step: forward, criterion, backward and update. `coverage` tells what is known of each class
+    /// on each picture. Gives the loss of the batch and the norm of its gradient before clipping.
     pub fn train(
         &mut self,
         batch: &Batch,
         truth: &[Vec<LabelBox>],
+        coverage: &[Vec<Coverage>],
         criterion: &Criterion,
         schedule: &Schedule,
     ) -> Result<(Loss, f32), TrainError> {
+        // First, and its stash is dropped at once, so that no two lie in memory.
+        let teacher = self.teacher_outputs(batch, coverage)?;
         let outputs = self.forward(batch, Weights::Current)?;
         let mut gradients = self.gradients.take().unwrap_or_else(|| criterion.gradients(self.batch));
-        let loss = criterion.evaluate(&self.raw_maps(batch, &outputs), truth, &mut gradients);
+        let teacher = teacher.as_ref().map(|outputs| self.raw_maps(batch, outputs));
+        let partial = Partial { coverage, teacher: teacher.as_ref() };
+        let maps = self.raw_maps(batch, &outputs);
+        let Sums { loss, scores } = criterion.partial_sums(&maps, truth, Some(&partial), &mut gradients);
+        let scale = normaliser(self.batch, scores);
+        gradients.scale(scale as f32);
+        let loss = loss * scale;
         self.t += 1;
         let map_gradients = self.output_gradients(&gradients, &outputs);
         let scalars: Vec<Value> = self
@@ -181,10 +209,25 @@ impl Head {
         Ok((loss, gradient_norm))
     }
 
+    /// What the teacher puts out, when there is a class to be taught.
+    fn teacher_outputs(
+        &mut self,
+        batch: &Batch,
+        coverage: &[Vec<Coverage>],
+    ) -> Result<Option<Vec<Value>>, TrainError> {
+        if !coverage.iter().flatten().any(|&coverage| coverage == Coverage::Taught) {
+            return Ok(None);
+        }
+        let mut outputs = self.forward(batch, Weights::Teacher)?;
+        outputs.truncate(self.compiled.n_outputs);
+        Ok(Some(outputs))
+    }
+
     fn forward(&mut self, batch: &Batch, weights: Weights) -> Result<Vec<Value>, TrainError> {
         let weights = match weights {
             Weights::Current => &self.weights,
             Weights::Averaged => &self.ema,
+            Weights::Teacher => &self.teacher,
         };
         let inputs: Vec<&Value> = batch.features[..self.n_head_inputs].iter().chain([weights]).collect();
         Ok(self.forward.run(&inputs)?)

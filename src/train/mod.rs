@@ -5,12 +5,16 @@
 //! drop-in, and the gate compares both on the hold-out.
 
 mod cache;
+mod coverage;
 mod error;
 mod event;
 mod features;
 mod gate;
 mod head;
+mod memory;
 mod options;
+pub mod quantise;
+mod replay;
 mod resources;
 mod run;
 mod schedule;
@@ -18,11 +22,13 @@ mod set;
 mod views;
 
 pub use cache::CacheError;
+pub use coverage::Distill;
 pub use error::TrainError;
 pub use event::{EpochLoss, TrainEvent};
 pub use gate::{Verdict, judge};
+pub use memory::{Admission, Memory, MemoryError, Record};
 pub use options::{MAX_BATCH, MAX_VIEWS, Scope, TrainOptions, UnknownScope};
 pub use resources::{cpu_seconds, peak_rss_mb};
-pub use run::{Outcome, fine_tune};
+pub use run::{Folders, Outcome, fine_tune};
 pub use set::{TrainingSet, UnknownClasses, renumber};
 pub use views::Turns;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::coverage::Distill;
 use super::views::Turns;
 
 /// [`TrainOptions::batch`] and [`TrainOptions::views`] at most: a run may come from afar, and must not be
@@ -75,6 +76,12 @@ pub struct TrainOptions {
     pub views: u32,
     /// Which way up views may be turned.
     pub turns: Turns,
+    /// What the base teaches of classes that the labels don't cover.
+    pub distill: Distill,
+    /// Share of each batch that the replay memory fills, where there is one with anything in it.
+    pub replay: f64,
+    /// Disk that the replay memory may take, MB.
+    pub memory_mb: u64,
     /// Stop after this many epochs without a better hold-out mAP50-95; 0 never stops early.
     pub patience: u32,
     /// Stop in good order after this many minutes.
@@ -95,6 +102,9 @@ impl Default for TrainOptions {
             weight_decay: 5e-4,
             views: 8,
             turns: Turns::Mirror,
+            distill: Distill::Auto,
+            replay: 0.25,
+            memory_mb: 256,
             patience: 15,
             max_minutes: None,
             threads: 0,

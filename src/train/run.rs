@@ -18,6 +18,7 @@ use crate::yolo::backbone::{Backbone, head_shape, input_size};
 use crate::yolo::criterion::{Criterion, Gains, Loss};
 use crate::yolo::cut::{self, Cut};
 use crate::yolo::decode::detections_of_maps;
+use crate::yolo::distil::{Coverage, known_classes};
 use crate::yolo::export::Export;
 use crate::yolo::graft::graft;
 use crate::yolo::letterbox::{Fit, Letterbox};
@@ -26,11 +27,14 @@ use crate::yolo::metrics::{Evaluation, Evaluator, TruthBox};
 use crate::yolo::nms::Keep;
 
 use super::cache::{FeatureCache, FeatureKey, hash};
+use super::coverage::{Distill, coverage, covered_classes};
 use super::event::{EpochLoss, TrainEvent};
 use super::features::{Sample, Views, extract, open_cache};
 use super::gate::{Verdict, judge};
-use super::head::{Head, Weights};
+use super::head::{Batch, Head, Weights};
+use super::memory::Memory;
 use super::options::{MAX_BATCH, MAX_VIEWS, Scope, TrainOptions};
+use super::replay::{Replay, candidates};
 use super::resources::{cpu_seconds, peak_rss_mb};
 use super::schedule::Course;
 use super::{TrainError, TrainingSet};
@@ -58,24 +62,41 @@ pub struct Outcome {
     pub model: Vec<u8>,
 }
 
+/// Where a run keeps what it may find again.
+#[derive(Debug, Clone, Copy)]
+pub struct Folders<'a> {
+    /// Features of this run's samples; may be deleted at any time between runs.
+    pub cache: &'a Path,
+    /// Features of earlier runs' samples ([`super::Memory`]); none does without.
+    pub memory: Option<&'a Path>,
+}
+
+impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for Folders<'a> {
+    /// A cache alone.
+    fn from(cache: &'a P) -> Self {
+        Folders { cache: cache.as_ref(), memory: None }
+    }
+}
+
 /// Fine-tunes a detector's head.
 ///
-/// `base` is the model to start from and to be better than; `cache` a folder for features, which may
-/// be deleted at any time between runs. `on_event` is told what goes on; `cancel` stops the run at
+/// `base` is the model to start from and to be better than. Samples of a run that the gate lets through
+/// enter the memory, if there is one. `on_event` is told what goes on; `cancel` stops the run at
 /// the next step.
 ///
 /// # Errors
 /// [`TrainError`]; nothing but the cache has been written then.
-pub fn fine_tune(
+pub fn fine_tune<'a>(
     base: &Path,
     set: &TrainingSet,
     options: &TrainOptions,
     runtime: &dyn Runtime,
-    cache: &Path,
+    folders: impl Into<Folders<'a>>,
     on_event: &mut dyn FnMut(TrainEvent),
     cancel: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     check(options)?;
+    let folders = folders.into();
     let started = Instant::now();
     let cpu_started = cpu_seconds();
     let export = Export::read(base).map_err(|source| TrainError::Base { path: base.to_owned(), source })?;
@@ -98,7 +119,26 @@ pub fn fine_tune(
     let cut = Cut::new(&export, chooses, size)?;
     let session_options = SessionOptions { threads: options.threads };
     let mut backbone = Backbone::load(&export, &cut, size, runtime, &session_options)?;
-    let batch = options.batch.min(samples.len());
+    let known = match options.distill {
+        Distill::Auto => known_classes(&export)?,
+        // Without a teacher nobody knows what is not labelled.
+        Distill::Off => vec![false; export.classes.len()],
+    };
+    let backbone_hash = hash(&[&cut.backbone.encode()]);
+    let replay = match folders.memory {
+        None => None,
+        Some(root) => {
+            let budget = options.memory_mb << 20;
+            let memory = Memory::open(root, &backbone_hash, size, backbone.shapes(), budget)?;
+            let seen = samples.iter().chain(&holdout).map(|sample| sample.hash).collect();
+            Some(Replay::new(memory, &seen, &export.classes, &known))
+        }
+    };
+    let n_records = replay.as_ref().map_or(0, Replay::len);
+    let batch = options.batch.min(samples.len() + n_records);
+    // A batch holds at least one sample of the run's own.
+    let replayed =
+        if n_records == 0 { 0 } else { ((options.replay * batch as f64).round() as usize).min(batch - 1) };
     let head = Head::new(&cut, backbone.shapes(), batch, runtime, &session_options)?;
     let shape = head_shape(&export, size);
     shape.check(head.map_shapes()).map_err(TrainError::Option)?;
@@ -111,8 +151,13 @@ pub fn fine_tune(
         runtime: runtime.name().to_owned(),
     });
 
+    let covered = covered_classes(&set.train, export.classes.len());
+    let coverage = match options.distill {
+        Distill::Auto => coverage(&covered, &known),
+        Distill::Off => vec![Coverage::Labelled; covered.len()],
+    };
     let views = Views { seed: options.seed, turns: options.turns, size };
-    let mut features = open_cache(cache, &hash(&[&cut.backbone.encode()]), &backbone)?;
+    let mut features = open_cache(folders.cache, &backbone_hash, &backbone)?;
     let plain = holdout.iter().map(|sample| (sample, 0));
     let varied = samples.iter().flat_map(|sample| (0..options.views).map(move |view| (sample, view)));
     let wanted: Vec<(&Sample, u32)> = plain.chain(varied).collect();
@@ -129,13 +174,16 @@ pub fn fine_tune(
         views,
         samples,
         holdout,
+        coverage,
         options,
         batch,
+        own: batch - replayed,
+        replay,
         deadline: options.max_minutes.map(|minutes| started + Duration::from_secs_f64(60.0 * minutes)),
     };
     let kept = run.train(on_event, cancel)?;
     let layout = run.head.layout().clone();
-    drop(run);
+    let Run { features, samples, replay, .. } = run;
 
     let candidate = graft(&export, &layout, &kept.weights)?;
     let model = candidate.encode();
@@ -147,8 +195,27 @@ pub fn fine_tune(
         Ok(Detector::new(export, options.imgsz, runtime, &session_options)?.evaluate(&set.holdout, |_| {})?)
     };
     let (before, after) = (measure(&export)?, measure(&candidate)?);
+    let verdict = judge(&before, &after);
+    if let Some(mut replay) = replay.filter(|_| verdict.promoted) {
+        let (records, shown) = candidates(&samples, &views, options.views, &export.classes, &covered);
+        let read = |index: usize, targets: &mut [&mut [f32]]| {
+            let (sample, view) = shown[index];
+            features.read(&views.key(sample, view), targets);
+        };
+        // The run is done and its outcome good, whatever becomes of the memory.
+        match replay.memory.admit(records, options.seed, read) {
+            Ok(admission) => tracing::info!(
+                "replay memory: {} views entered and {} left; it holds {} of them in {} MB",
+                admission.entered,
+                admission.left,
+                replay.memory.records().len(),
+                replay.memory.size().div_ceil(1 << 20)
+            ),
+            Err(error) => tracing::warn!("{error}; this run's samples will not be seen again"),
+        }
+    }
     Ok(Outcome {
-        verdict: judge(&before, &after),
+        verdict,
         before,
         after,
         epochs: kept.epochs,
@@ -214,6 +281,9 @@ fn check(options: &TrainOptions) -> Result<(), TrainError> {
     if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
         return complain("weight_decay", options.weight_decay.to_string(), "0 or more");
     }
+    if !(0.0..1.0).contains(&options.replay) {
+        return complain("replay", options.replay.to_string(), "from 0 to below 1");
+    }
     match options.max_minutes {
         Some(minutes) if !(minutes > 0.0 && minutes < 1e6) => {
             complain("max_minutes", minutes.to_string(), "above 0")
@@ -230,10 +300,18 @@ struct Run<'a> {
     views: Views,
     samples: Vec<Sample<'a>>,
     holdout: Vec<Sample<'a>>,
+    /// What is known of each class on the samples.
+    coverage: Vec<Coverage>,
     options: &'a TrainOptions,
     batch: usize,
+    /// Of a batch, so many are samples; the rest comes from the memory.
+    own: usize,
+    replay: Option<Replay>,
     deadline: Option<Instant>,
 }
+
+/// A batch with the boxes of each picture, and what is known of each class on it.
+type Composed = (Batch, Vec<Vec<LabelBox>>, Vec<Vec<Coverage>>);
 
 /// The weights that a run keeps.
 struct Kept {
@@ -248,7 +326,7 @@ impl Run<'_> {
         cancel: &AtomicBool,
     ) -> Result<Kept, TrainError> {
         let criterion = Criterion::new(&self.shape, Gains::default(), Assigner::ONE_TO_MANY);
-        let steps_per_epoch = self.samples.len().div_ceil(self.batch);
+        let steps_per_epoch = self.samples.len().div_ceil(self.own);
         let course = Course::new(self.options, steps_per_epoch);
         let epochs = self.options.epochs;
         let started = Instant::now();
@@ -259,21 +337,17 @@ impl Run<'_> {
             let epoch_started = Instant::now();
             let mut sum = Loss::default();
             let batches = self.batches(epoch);
+            let mut random = ChaCha8Rng::seed_from_u64(
+                self.options.seed.wrapping_mul(999_983).wrapping_add(u64::from(epoch)),
+            );
             for (number, members) in batches.iter().enumerate() {
                 if cancel.load(Ordering::Relaxed) {
                     return Err(TrainError::Cancelled);
                 }
                 let t = u64::from(epoch - 1) * steps_per_epoch as u64 + number as u64;
-                let keys: Vec<FeatureKey> = members
-                    .iter()
-                    .map(|&(sample, view)| self.views.key(&self.samples[sample], view))
-                    .collect();
-                let truth: Vec<Vec<LabelBox>> = members
-                    .iter()
-                    .map(|&(sample, view)| self.views.labels(&self.samples[sample], view))
-                    .collect();
-                let batch = self.head.read(&self.features, &keys);
-                let (loss, gradient_norm) = self.head.train(&batch, &truth, &criterion, &course.at(t))?;
+                let (batch, truth, coverage) = self.compose(members, &mut random)?;
+                let (loss, gradient_norm) =
+                    self.head.train(&batch, &truth, &coverage, &criterion, &course.at(t))?;
                 // The criterion's polynomials take a NaN for a small number; the gradient shows it.
                 if !loss.total().is_finite() || !gradient_norm.is_finite() {
                     return Err(TrainError::Diverged { epoch, lr: self.options.lr });
@@ -319,6 +393,32 @@ impl Run<'_> {
         Ok(Kept { weights, epochs: done })
     }
 
+    /// Features and truth of a batch: its members, then records of the memory.
+    fn compose(&self, members: &[(usize, u32)], random: &mut ChaCha8Rng) -> Result<Composed, TrainError> {
+        let own = |&(sample, view): &(usize, u32)| {
+            (self.views.labels(&self.samples[sample], view), self.coverage.clone())
+        };
+        let mut lessons: Vec<(Vec<LabelBox>, Vec<Coverage>)> = members.iter().map(own).collect();
+        let mut records = Vec::new();
+        if let Some(replay) = &self.replay {
+            records = replay.sample(self.batch - self.own, random);
+            lessons.extend(records.iter().map(|&record| replay.lesson(record).clone()));
+        }
+        let read = |index: usize, targets: &mut [&mut [f32]]| -> Result<(), TrainError> {
+            match (members.get(index), &self.replay) {
+                (Some(&(sample, view)), _) => {
+                    self.features.read(&self.views.key(&self.samples[sample], view), targets);
+                }
+                (None, Some(replay)) => replay.read(records[index - members.len()], targets)?,
+                (None, None) => {}
+            }
+            Ok(())
+        };
+        let batch = self.head.fill(lessons.len(), read)?;
+        let (truth, coverage) = lessons.into_iter().unzip();
+        Ok((batch, truth, coverage))
+    }
+
     /// The batches of an epoch: each sample once, in an order of its own, each with another view than
     /// in the epoch before. The last batch is filled up from the start of the order.
     fn batches(&self, epoch: u32) -> Vec<Vec<(usize, u32)>> {
@@ -333,8 +433,8 @@ impl Run<'_> {
             (sample, ((epoch as usize - 1 + sample) % views) as u32)
         };
         (0..order.len())
-            .step_by(self.batch)
-            .map(|start| (start..start + self.batch).map(member).collect())
+            .step_by(self.own)
+            .map(|start| (start..start + self.own).map(member).collect())
             .collect()
     }
 
