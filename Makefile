@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fmt doc lib venv
+.PHONY: help demo test bench forgetting fmt doc lib venv
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -20,6 +20,11 @@ bench: ## measure CPU time per picture of every stage, per scope and runtime (AR
 	@scripts/setup.sh demo
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench costs -- $(ARGS)
+
+forgetting: ## teach a new class with the old one unlabelled, and tell what is forgotten (ARGS="--seeds 1")
+	@scripts/setup.sh demo
+	@scripts/fetch-onnxruntime.sh
+	cargo bench --bench forgetting -- $(ARGS)
 
 lib: ## fetch libonnxruntime into lib/
 	@scripts/fetch-onnxruntime.sh

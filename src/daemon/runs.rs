@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::mqtt::{Answer, RunOutcome, RunReport, TrainArguments};
 use crate::runtime;
 use crate::store::{Message, SlotRecord, StoreError};
-use crate::train::{Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune};
+use crate::train::{Folders, Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune};
 
 use super::ask::Ask;
 use super::core::Core;
@@ -54,7 +54,8 @@ impl Core {
         let options = with(&self.config.train.options, arguments, self.config.model.imgsz);
         let set = TrainingSet { classes: self.classes.clone(), train, holdout };
         let (id, cancel) = (Uuid::now_v7().to_string(), Arc::new(AtomicBool::new(false)));
-        let (base, features) = (self.store.models().model_path(self.slot.slot), self.store.features_dir());
+        let base = self.store.models().model_path(self.slot.slot);
+        let (features, memory) = (self.store.features_dir(), self.store.memory_dir());
         let (choice, events, cancelled) =
             (self.config.runtime.training(), self.events.clone(), Arc::clone(&cancel));
         let work = move || {
@@ -70,7 +71,10 @@ impl Core {
                 let _ = events.send(Event::Run(event));
             };
             let run = AssertUnwindSafe(|| match runtime::open(&choice) {
-                Ok(runtime) => fine_tune(&base, &set, &options, &*runtime, &features, &mut tell, &cancelled),
+                Ok(runtime) => {
+                    let folders = Folders { cache: &features, memory: Some(&memory) };
+                    fine_tune(&base, &set, &options, &*runtime, folders, &mut tell, &cancelled)
+                }
                 Err(error) => Err(TrainError::Runtime(error)),
             });
             // A mistake of ours must not leave the command without an answer and the daemon with a run

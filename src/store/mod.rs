@@ -84,6 +84,11 @@ impl Store {
         &self.commands
     }
 
+    /// The folder for the replay memory: features of samples that runs were promoted with.
+    pub fn memory_dir(&self) -> PathBuf {
+        self.dir.join("memory")
+    }
+
     /// The folder for cached features; it may be emptied between runs.
     pub fn features_dir(&self) -> PathBuf {
         self.dir.join("features")

@@ -60,8 +60,7 @@ pub fn evaluate(
         };
         let mut found = detections_of_maps(&shape, &maps, 0, &Keep::to_measure());
         for detection in &mut found {
-            [detection.x1, detection.y1, detection.x2, detection.y2] =
-                placed.to_picture(detection.corners());
+            [detection.x1, detection.y1, detection.x2, detection.y2] = placed.to_picture(detection.corners());
         }
         let truth: Vec<TruthBox> = example
             .labels

@@ -202,14 +202,15 @@ impl Memory {
 
     /// Offers the samples of a run. Which of them enter and what goes for them is decided by balance
     /// (`balance.rs`); `features` fills in those of a candidate, by index, one slice per feature. A
-    /// sample that was there already is replaced, since its boxes may have been corrected, and keeps
-    /// the run that it first came with; else the candidates' `run` is the next one.
+    /// sample that was there already takes the place of what was kept of it, since its boxes may have
+    /// been corrected, and counts as of the run that it first came with; others as of the next run,
+    /// whatever the candidates' `run` says.
     ///
     /// # Errors
     /// When something can't be written; the memory on the disk is whole then, though less balanced.
     pub fn admit(
         &mut self,
-        mut candidates: Vec<Record>,
+        candidates: Vec<Record>,
         seed: u64,
         mut features: impl FnMut(usize, &mut [&mut [f32]]),
     ) -> Result<Admission, MemoryError> {
@@ -219,11 +220,23 @@ impl Memory {
             let run = first_runs.entry(record.sample).or_insert(record.run);
             *run = record.run.min(*run);
         }
-        // The same view twice would be one file.
-        let mut seen = HashSet::new();
-        let numbered: Vec<(usize, Record)> =
-            candidates.drain(..).enumerate().filter(|(_, record)| seen.insert(record.key)).collect();
-        let offered: HashSet<[u8; 32]> = numbered.iter().map(|(_, record)| record.sample).collect();
+        // The same view twice would be one file, and one that is there already need not be written again.
+        let mut seen: HashSet<[u8; 32]> = HashSet::new();
+        let same = |old: &Record, new: &Record| {
+            (old.key, old.sample, &old.classes, &old.boxes) == (new.key, new.sample, &new.classes, &new.boxes)
+        };
+        let known = |new: &Record| {
+            let place = self.records.binary_search_by_key(&new.key, |old| old.key);
+            place.is_ok_and(|place| same(&self.records[place], new))
+        };
+        let offered: HashSet<[u8; 32]> = candidates.iter().map(|record| record.sample).collect();
+        let unchanged: HashSet<[u8; 32]> =
+            candidates.iter().filter(|record| known(record)).map(|record| record.key).collect();
+        let numbered: Vec<(usize, Record)> = candidates
+            .into_iter()
+            .enumerate()
+            .filter(|(_, record)| seen.insert(record.key) && !unchanged.contains(&record.key))
+            .collect();
 
         let sources: Vec<(usize, Record)> = numbered
             .into_iter()
@@ -232,7 +245,8 @@ impl Memory {
                 (number, record)
             })
             .collect();
-        let staying = self.records.iter().filter(|record| !offered.contains(&record.sample));
+        let stays = |record: &&Record| unchanged.contains(&record.key) || !offered.contains(&record.sample);
+        let staying = self.records.iter().filter(stays);
         let items: Vec<Item> = sources
             .iter()
             .map(|(_, record)| record)
