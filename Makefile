@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-guest bench-host torture exports fmt doc lib venv
+.PHONY: help demo test bench bench-guest bench-host torture exports forgetting fmt doc lib venv
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -28,6 +28,11 @@ bench-guest: ## measure what a run costs detection beside it (ARGS="yolo11n.onnx
 bench-host: ## measure the host's hot path: times, and instruction counts under callgrind
 	cargo bench --bench hot_path
 	@scripts/instructions.sh
+
+forgetting: ## teach a new class with the old one unlabelled, and tell what is forgotten (ARGS="--seeds 1")
+	@scripts/setup.sh demo
+	@scripts/fetch-onnxruntime.sh
+	cargo bench --bench forgetting -- $(ARGS)
 
 torture: ## kill a run fifty times; it must end as if nothing had happened
 	GRAFTD_KILLS=50 cargo test --test resume -- --nocapture killed

@@ -103,6 +103,7 @@ impl From<TrainError> for Failure {
             TrainError::Cache(_)
             | TrainError::Diverged { .. }
             | TrainError::Panicked
+            | TrainError::Memory(_)
             | TrainError::Cancelled => Failure::Failed(error.into()),
         }
     }

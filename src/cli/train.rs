@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 use crate::dataset::{DataSet, Split};
 use crate::train::{
-    Control, Outcome, Rate, ScopeChoice, TrainOptions, TrainingSet, Turns, fine_tune, forget_checkpoint,
+    Control, Distill, Folders, Outcome, Rate, ScopeChoice, TrainOptions, TrainingSet, Turns, fine_tune,
+    forget_checkpoint,
 };
 use crate::yolo::metrics::Evaluation;
 
@@ -59,6 +60,18 @@ pub(super) struct Args {
     /// Stop in good order after this long.
     #[arg(long, value_name = "N")]
     max_minutes: Option<f64>,
+    /// Keep samples of this run here, if it is promoted, and see those of earlier runs again.
+    #[arg(long, value_name = "DIR")]
+    memory: Option<PathBuf>,
+    /// Disk that --memory may take, MB.
+    #[arg(long, value_name = "N", default_value_t = TrainOptions::default().memory_mb)]
+    memory_mb: u64,
+    /// Share of each batch that --memory fills.
+    #[arg(long, value_name = "SHARE", default_value_t = TrainOptions::default().replay)]
+    replay: f64,
+    /// Classes that no training box has: auto lets the base teach them, off takes them for background.
+    #[arg(long, default_value_t = TrainOptions::default().distill)]
+    distill: Distill,
     /// Memory that the run may hold, MB; scope auto takes a smaller one then.
     #[arg(long, value_name = "N")]
     max_memory_mb: Option<u64>,
@@ -92,6 +105,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         turns: args.turns,
         patience: args.patience,
         max_minutes: args.max_minutes,
+        memory_mb: args.memory_mb,
+        replay: args.replay,
+        distill: args.distill,
         max_memory_mb: args.max_memory_mb,
         cache_mb: args.cache_mb,
         threads: args.runtime.threads,
@@ -108,6 +124,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let passing =
         tempfile::tempdir().map_err(|error| Failure::failed(format!("temporary folder: {error}")))?;
     let cache = args.cache.as_deref().unwrap_or(passing.path());
+    let folders = Folders { cache, memory: args.memory.as_deref() };
     let control = Control::cancelled_by(interrupted()?);
 
     let mut progress = RunProgress::new();
@@ -118,7 +135,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             broken = print::json(&event).err();
         }
     };
-    let outcome = fine_tune(&args.base, &set, &options, runtime.as_ref(), cache, &mut on_event, &control)?;
+    let outcome = fine_tune(&args.base, &set, &options, runtime.as_ref(), folders, &mut on_event, &control)?;
     let write = outcome.verdict.promoted || args.force;
     if write {
         replace(&args.out, &outcome.model)?;

@@ -11,7 +11,8 @@ use crate::mqtt::{Answer, RunOutcome, RunReport, TrainArguments};
 use crate::runtime;
 use crate::store::{Message, PendingRun, SlotRecord, StoreError};
 use crate::train::{
-    Control, Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune, forget_checkpoint,
+    Control, Folders, Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune,
+    forget_checkpoint,
 };
 
 use super::ask::Ask;
@@ -145,7 +146,8 @@ impl Core {
         let options = TrainOptions { threads: guest.threads(options.threads), ..options };
         let set = TrainingSet { classes: self.classes.clone(), train, holdout };
         let control = Control::new();
-        let (base, features) = (self.store.models().model_path(self.slot.slot), self.store.features_dir());
+        let base = self.store.models().model_path(self.slot.slot);
+        let (features, memory) = (self.store.features_dir(), self.store.memory_dir());
         let (choice, events, heard) = (self.config.runtime.training(), self.events.clone(), control.clone());
         let work = move || {
             let mut told = Instant::now();
@@ -162,7 +164,8 @@ impl Core {
             let run = AssertUnwindSafe(|| {
                 let train = || {
                     let runtime = runtime::open(&choice)?;
-                    fine_tune(&base, &set, &options, &*runtime, &features, &mut tell, &heard)
+                    let folders = Folders { cache: &features, memory: Some(&memory) };
+                    fine_tune(&base, &set, &options, &*runtime, folders, &mut tell, &heard)
                 };
                 guest.run(options.threads, train).map_err(|error| {
                     TrainError::Option(format!(

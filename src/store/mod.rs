@@ -93,6 +93,11 @@ impl Store {
         &self.pending
     }
 
+    /// The folder for the replay memory: features of samples that runs were promoted with.
+    pub fn memory_dir(&self) -> PathBuf {
+        self.dir.join("memory")
+    }
+
     /// The folder for cached features; it may be emptied between runs.
     pub fn features_dir(&self) -> PathBuf {
         self.dir.join("features")

@@ -2,28 +2,26 @@
 
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-
 use crate::grad::Schedule;
-use crate::label::LabelBox;
 use crate::yolo::assign::Assigner;
 use crate::yolo::criterion::{Criterion, Gains, Loss, Sums, normaliser};
 use crate::yolo::decode::detections_of_maps;
+use crate::yolo::distil::Coverage;
 use crate::yolo::letterbox::{Fit, Letterbox};
 use crate::yolo::maps::HeadShape;
 use crate::yolo::metrics::{Evaluation, Evaluator, TruthBox};
 use crate::yolo::nms::Keep;
 
 use super::TrainError;
+use super::batches::Member;
 use super::cache::{FeatureCache, FeatureKey};
 use super::checkpoint::{Best, Checkpoint, Found, Progress};
 use super::control::Control;
 use super::event::{EpochLoss, TrainEvent};
 use super::features::{Sample, Views};
-use super::head::{Batch, Head, Weights};
+use super::head::{Head, Weights};
 use super::options::{Rate, TrainOptions};
+use super::replay::Replay;
 use super::schedule::Course;
 
 /// A loss that is so many times what it was in the first epoch has exploded.
@@ -42,6 +40,10 @@ pub(super) struct Epochs<'a> {
     pub views_per_sample: u32,
     pub samples: Vec<Sample<'a>>,
     pub holdout: Vec<Sample<'a>>,
+    /// What is known of each class on the samples.
+    pub coverage: Vec<Coverage>,
+    /// Samples of earlier runs.
+    pub replay: Option<Replay>,
     pub options: &'a TrainOptions,
     /// Samples per step.
     pub batch: usize,
@@ -69,7 +71,7 @@ impl Epochs<'_> {
     /// Trains until the epochs are done, the time is spent or the hold-out stops improving.
     pub fn train(&mut self, on_event: &mut dyn FnMut(TrainEvent)) -> Result<Kept, TrainError> {
         let criterion = Criterion::new(&self.shape, Gains::default(), Assigner::for_head(&self.shape));
-        let steps = self.samples.len().div_ceil(self.batch);
+        let steps = self.samples.len().div_ceil(self.own());
         let mut progress = self.start(&criterion, on_event)?;
         let course = Course::new(self.options, progress.lr, steps);
         while progress.ended.is_none() {
@@ -107,7 +109,7 @@ impl Epochs<'_> {
                 lr: progress.lr_factor * course.at(u64::from(epoch) * steps as u64 - 1).lr,
                 map50: evaluation.map50.unwrap_or(0.0),
                 map50_95,
-                samples_per_second: (steps * self.batch) as f64 / trained.as_secs_f64(),
+                samples_per_second: (steps * self.own()) as f64 / trained.as_secs_f64(),
                 seconds_left: progress.seconds / f64::from(epoch) * left,
             });
         }
@@ -225,7 +227,7 @@ impl Epochs<'_> {
     /// norm of the gradient before clipping, and how long the run was paused meanwhile.
     pub fn step(
         &mut self,
-        members: &[(usize, u32)],
+        members: &[Member],
         criterion: &Criterion,
         schedule: &Schedule,
     ) -> Result<(Loss, f32, Duration), TrainError> {
@@ -233,41 +235,12 @@ impl Epochs<'_> {
         let mut paused = Duration::ZERO;
         for part in members.chunks(self.head.part()) {
             paused += self.control.go_on()?;
-            let (batch, truth) = self.read(part);
-            sums = sums + self.head.accumulate(&batch, &truth, criterion)?;
+            let (batch, truth, coverage) = self.read(part)?;
+            sums = sums + self.head.accumulate(&batch, &truth, &coverage, criterion)?;
         }
         let scale = normaliser(members.len(), sums.scores);
         let norm = self.head.update(scale, schedule)?;
         Ok((sums.loss * (scale / members.len() as f64), norm, paused))
-    }
-
-    /// Features and boxes of views of samples.
-    pub fn read(&self, members: &[(usize, u32)]) -> (Batch, Vec<Vec<LabelBox>>) {
-        let sample = |&(sample, view): &(usize, u32)| (&self.samples[sample], view);
-        let keys: Vec<FeatureKey> =
-            members.iter().map(sample).map(|(sample, view)| self.views.key(sample, view)).collect();
-        let truth =
-            members.iter().map(sample).map(|(sample, view)| self.views.labels(sample, view)).collect();
-        (self.head.read(&self.features, &keys), truth)
-    }
-
-    /// The batches of an epoch: each sample once, in an order of its own, each with another view than
-    /// in the epoch before. The last batch is filled up from the start of the order.
-    fn batches(&self, epoch: u32) -> Vec<Vec<(usize, u32)>> {
-        let mut rng = ChaCha8Rng::seed_from_u64(
-            self.options.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(epoch)),
-        );
-        let mut order: Vec<usize> = (0..self.samples.len()).collect();
-        order.shuffle(&mut rng);
-        let views = self.views_per_sample as usize;
-        let member = |index: usize| {
-            let sample = order[index % order.len()];
-            (sample, ((epoch as usize - 1 + sample) % views) as u32)
-        };
-        (0..order.len())
-            .step_by(self.batch)
-            .map(|start| (start..start + self.batch).map(member).collect())
-            .collect()
     }
 
     /// The averaged weights on the hold-out, from cached features.

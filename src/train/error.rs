@@ -10,6 +10,7 @@ use crate::runtime::RuntimeError;
 use crate::yolo::export::ExportError;
 
 use super::cache::CacheError;
+use super::memory::MemoryError;
 use super::set::UnknownClasses;
 
 /// Why a run ended without an outcome.
@@ -38,6 +39,9 @@ pub enum TrainError {
     /// The feature cache can't be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The replay memory can't be used.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// The head can't be differentiated.
     #[error(transparent)]
     Grad(#[from] GradError),

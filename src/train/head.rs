@@ -11,6 +11,7 @@ use crate::runtime::{Runtime, Session, SessionOptions, Value};
 use crate::tensor::Tensor;
 use crate::yolo::criterion::{Criterion, Sums};
 use crate::yolo::cut::{Cut, MapSource};
+use crate::yolo::distil::{Coverage, Partial};
 use crate::yolo::maps::{MapGradients, RawMaps};
 
 use super::TrainError;
@@ -33,6 +34,8 @@ pub(super) struct Head {
     /// Pictures that go through the graphs at once.
     part: usize,
     weights: Value,
+    /// The weights that the run began with, which teach what no label says.
+    teacher: Value,
     ema: Value,
     moments: Vec<Value>,
     /// Steps taken.
@@ -58,6 +61,8 @@ pub(super) enum Weights {
     Current,
     /// Their moving average, which is what a run keeps.
     Averaged,
+    /// Those that the run began with.
+    Teacher,
 }
 
 /// Features of a part of a batch, as the head takes them.
@@ -97,6 +102,7 @@ impl Head {
             update: runtime.load(&compiled.update.encode(), options)?,
             moments: (0..compiled.optimizer.n_moments()).map(|_| zeros()).collect(),
             weights: Tensor::new([count], weights.clone()).into(),
+            teacher: Tensor::new([count], weights.clone()).into(),
             ema: Tensor::new([count], weights).into(),
             maps: cut.maps.clone(),
             n_head_inputs: cut.n_head_inputs,
@@ -169,6 +175,19 @@ impl Head {
 
     /// Reads the features of a part. `keys` may be fewer than a part has: the rest stays zero.
     pub fn read(&self, cache: &FeatureCache, keys: &[FeatureKey]) -> Batch {
+        let read = |index: usize, targets: &mut [&mut [f32]]| {
+            cache.read(&keys[index], targets);
+            Ok(())
+        };
+        self.fill(keys.len(), read).expect("reading from the map can't fail")
+    }
+
+    /// The part whose first `count` pictures `read` fills in, one slice per feature.
+    pub fn fill(
+        &self,
+        count: usize,
+        mut read: impl FnMut(usize, &mut [&mut [f32]]) -> Result<(), TrainError>,
+    ) -> Result<Batch, TrainError> {
         let mut tensors: Vec<Tensor> = self
             .shapes
             .iter()
@@ -178,7 +197,7 @@ impl Head {
                 Tensor::zeros(shape)
             })
             .collect();
-        for (index, key) in keys.iter().enumerate() {
+        for index in 0..count {
             let mut targets: Vec<&mut [f32]> = tensors
                 .iter_mut()
                 .zip(&self.shapes)
@@ -187,9 +206,9 @@ impl Head {
                     &mut tensor.data_mut()[index * length..][..length]
                 })
                 .collect();
-            cache.read(key, &mut targets);
+            read(index, &mut targets)?;
         }
-        Batch { features: tensors.into_iter().map(Value::from).collect() }
+        Ok(Batch { features: tensors.into_iter().map(Value::from).collect() })
     }
 
     /// A part of pictures on which there is nothing.
@@ -214,16 +233,23 @@ impl Head {
     }
 
     /// Takes a part of a batch forward and back: its gradient is added to those of the parts before.
-    /// Gives loss and target scores, both sums.
+    /// `coverage` tells what is known of each class on each picture. Gives loss and target scores, both
+    /// sums.
     pub fn accumulate(
         &mut self,
         batch: &Batch,
         truth: &[Vec<LabelBox>],
+        coverage: &[Vec<Coverage>],
         criterion: &Criterion,
     ) -> Result<Sums, TrainError> {
+        // First, and its stash is dropped at once, so that no two lie in memory.
+        let teacher = self.teacher_outputs(batch, coverage)?;
         let outputs = self.forward(batch, Weights::Current)?;
         let mut gradients = self.gradients.take().unwrap_or_else(|| criterion.gradients(self.part));
-        let sums = criterion.sums(&self.raw_maps(batch, &outputs), truth, &mut gradients);
+        let teacher = teacher.as_ref().map(|outputs| self.raw_maps(batch, outputs));
+        let partial = Partial { coverage, teacher: teacher.as_ref() };
+        let maps = self.raw_maps(batch, &outputs);
+        let sums = criterion.partial_sums(&maps, truth, Some(&partial), &mut gradients);
         let map_gradients = self.output_gradients(&gradients, &outputs);
         let so_far =
             self.gradient_sum.take().unwrap_or_else(|| Tensor::zeros([self.compiled.layout.count()]).into());
@@ -263,10 +289,25 @@ impl Head {
         Ok(next().data()[0])
     }
 
+    /// What the teacher puts out, when there is a class to be taught.
+    fn teacher_outputs(
+        &mut self,
+        batch: &Batch,
+        coverage: &[Vec<Coverage>],
+    ) -> Result<Option<Vec<Value>>, TrainError> {
+        if !coverage.iter().flatten().any(|&coverage| coverage == Coverage::Taught) {
+            return Ok(None);
+        }
+        let mut outputs = self.forward(batch, Weights::Teacher)?;
+        outputs.truncate(self.compiled.n_outputs);
+        Ok(Some(outputs))
+    }
+
     fn forward(&mut self, batch: &Batch, weights: Weights) -> Result<Vec<Value>, TrainError> {
         let weights = match weights {
             Weights::Current => &self.weights,
             Weights::Averaged => &self.ema,
+            Weights::Teacher => &self.teacher,
         };
         let inputs: Vec<&Value> = batch.features[..self.n_head_inputs].iter().chain([weights]).collect();
         Ok(self.forward.run(&inputs)?)

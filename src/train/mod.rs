@@ -4,9 +4,11 @@
 //! the frozen part once, epochs train the head on what the cache holds, the best epoch becomes a
 //! drop-in, and the gate compares both on the hold-out.
 
+mod batches;
 mod cache;
 mod checkpoint;
 mod control;
+mod coverage;
 mod epochs;
 mod error;
 mod event;
@@ -14,10 +16,13 @@ mod features;
 mod gate;
 mod guest;
 mod head;
+mod memory;
 mod options;
 mod plan;
 mod prepare;
+pub mod quantise;
 mod rate;
+mod replay;
 mod resources;
 mod run;
 mod schedule;
@@ -27,13 +32,15 @@ mod views;
 pub use cache::CacheError;
 pub use checkpoint::{forget_checkpoint, has_checkpoint};
 pub use control::Control;
+pub use coverage::Distill;
 pub use error::TrainError;
 pub use event::{EpochLoss, TrainEvent};
 pub use gate::{Verdict, judge};
 pub use guest::Guest;
 pub use head::part_size;
+pub use memory::{Admission, Memory, MemoryError, Record};
 pub use options::{MAX_BATCH, MAX_VIEWS, Rate, Scope, ScopeChoice, TrainOptions, UnknownScope};
 pub use resources::{cpu_seconds, peak_rss_mb};
-pub use run::{Outcome, fine_tune};
+pub use run::{Folders, Outcome, fine_tune};
 pub use set::{TrainingSet, UnknownClasses, renumber};
 pub use views::Turns;

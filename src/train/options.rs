@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::yolo::cut;
 
+use super::coverage::Distill;
 use super::views::Turns;
 
 /// [`TrainOptions::batch`] and [`TrainOptions::views`] at most: a run may come from afar, and must not be
@@ -202,6 +203,12 @@ pub struct TrainOptions {
     pub mosaic: f64,
     /// Which way up views may be turned.
     pub turns: Turns,
+    /// What the base teaches of classes that the labels don't cover.
+    pub distill: Distill,
+    /// Share of each batch that the replay memory fills, where there is one with anything in it.
+    pub replay: f64,
+    /// Disk that the replay memory may take, MB.
+    pub memory_mb: u64,
     /// Stop after this many epochs without a better hold-out mAP50-95; 0 never stops early.
     pub patience: u32,
     /// How sure the gate must be that a candidate is better and not only lucky on the hold-out's
@@ -232,6 +239,9 @@ impl Default for TrainOptions {
             views: 8,
             mosaic: 0.0,
             turns: Turns::Mirror,
+            distill: Distill::Auto,
+            replay: 0.25,
+            memory_mb: 256,
             patience: 15,
             gate_confidence: 0.9,
             max_minutes: None,

@@ -17,6 +17,7 @@ use crate::yolo::assign::Assigner;
 use crate::yolo::backbone::{Backbone, head_shape};
 use crate::yolo::criterion::{Criterion, Gains};
 use crate::yolo::cut::Cut;
+use crate::yolo::distil::Coverage;
 use crate::yolo::export::Export;
 
 use super::TrainError;
@@ -136,6 +137,7 @@ impl Load<'_> {
         let criterion = Criterion::new(&shape, Gains::default(), Assigner::for_head(&shape));
         let start = head.state();
         let nothing = vec![Vec::new(); head.part()];
+        let labelled = vec![vec![Coverage::Labelled; shape.classes]; head.part()];
         let mut seconds = [0.0; 3];
         for _ in 0..2 {
             let batch = head.blank();
@@ -147,7 +149,7 @@ impl Load<'_> {
             head.maps(&batch, Weights::Current, |_| ())?;
             seconds[1] = started.elapsed().as_secs_f64() / head.part() as f64;
             let started = Instant::now();
-            head.accumulate(&batch, &nothing, &criterion)?;
+            head.accumulate(&batch, &nothing, &labelled, &criterion)?;
             seconds[2] = started.elapsed().as_secs_f64() / head.part() as f64;
         }
         head.restore(&start);

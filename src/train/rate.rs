@@ -9,6 +9,7 @@ use crate::yolo::criterion::{Criterion, Sums, normaliser};
 use crate::yolo::maps::RawMaps;
 
 use super::TrainError;
+use super::batches::Member;
 use super::epochs::Epochs;
 use super::event::TrainEvent;
 use super::head::Weights;
@@ -44,7 +45,8 @@ impl Epochs<'_> {
         }
         // The last view is the one that the steps see last, if at all.
         let other = self.views_per_sample - 1;
-        let asked: Vec<(usize, u32)> = asked.iter().take(MOST_ASKED).map(|&index| (index, other)).collect();
+        let asked: Vec<Member> =
+            asked.iter().take(MOST_ASKED).map(|&index| Member::View(index, other)).collect();
         let all_steps = self.options.epochs as usize * self.samples.len().div_ceil(self.batch);
         let steps = ((all_steps as f64 * SHARE) as usize).clamp(*STEPS.start(), *STEPS.end());
         let start = self.head.state();
@@ -54,11 +56,11 @@ impl Epochs<'_> {
             // As if these steps were the run: the rate rises and falls as it will.
             let course = Course::of_steps(self.options, rate, steps as u64);
             for step in 0..steps {
-                let members: Vec<(usize, u32)> = (0..self.batch)
+                let members: Vec<Member> = (0..self.batch)
                     .map(|place| {
                         let turn = step * self.batch + place;
                         let view = (turn / learnt.len()) as u32 % self.views_per_sample;
-                        (learnt[turn % learnt.len()], view)
+                        Member::View(learnt[turn % learnt.len()], view)
                     })
                     .collect();
                 self.step(&members, criterion, &course.at(step as u64))?;
@@ -75,11 +77,11 @@ impl Epochs<'_> {
     }
 
     /// The averaged weights' loss per picture.
-    fn loss_of(&mut self, members: &[(usize, u32)], criterion: &Criterion) -> Result<f64, TrainError> {
+    fn loss_of(&mut self, members: &[Member], criterion: &Criterion) -> Result<f64, TrainError> {
         let mut sums = Sums::default();
         for part in members.chunks(self.head.part()) {
             self.control.go_on()?;
-            let (batch, truth) = self.read(part);
+            let (batch, truth, _) = self.read(part)?;
             let mut gradients = criterion.gradients(part.len());
             let evaluate = |maps: &RawMaps| {
                 let maps = RawMaps { batch: part.len(), ..maps.clone() };

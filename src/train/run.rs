@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::detect::Detector;
 use crate::runtime::{Runtime, SessionOptions};
 use crate::yolo::backbone::{head_shape, input_size};
+use crate::yolo::distil::{Coverage, known_classes};
 use crate::yolo::export::Export;
 use crate::yolo::graft::graft;
 use crate::yolo::metrics::{Evaluation, Measurement};
@@ -16,13 +17,16 @@ use crate::yolo::metrics::{Evaluation, Measurement};
 use super::cache::{FeatureKey, hash, prune_beside};
 use super::checkpoint::Checkpoint;
 use super::control::Control;
+use super::coverage::{Distill, coverage, covered_classes};
 use super::epochs::Epochs;
 use super::event::TrainEvent;
 use super::features::{Sample, Views, cache_folder, extract, open_cache};
 use super::gate::{Verdict, judge};
+use super::memory::Memory;
 use super::options::{MAX_BATCH, MAX_VIEWS, Rate, TrainOptions};
 use super::plan::Plan;
 use super::prepare::{Prepared, Work, prepare};
+use super::replay::{Replay, candidates};
 use super::resources::{cpu_seconds, peak_rss_mb};
 use super::{TrainError, TrainingSet};
 
@@ -49,10 +53,26 @@ pub struct Outcome {
     pub model: Vec<u8>,
 }
 
+/// Where a run keeps what it may find again.
+#[derive(Debug, Clone, Copy)]
+pub struct Folders<'a> {
+    /// Features of this run's samples and the checkpoint; may be deleted at any time between runs.
+    pub cache: &'a Path,
+    /// Features of earlier runs' samples ([`super::Memory`]); none does without.
+    pub memory: Option<&'a Path>,
+}
+
+impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for Folders<'a> {
+    /// A cache alone.
+    fn from(cache: &'a P) -> Self {
+        Folders { cache: cache.as_ref(), memory: None }
+    }
+}
+
 /// Fine-tunes a detector's head.
 ///
-/// `base` is the model to start from and to be better than; `cache` a folder for features and the
-/// checkpoint, which may be deleted at any time between runs. `on_event` is told what goes on; through
+/// `base` is the model to start from and to be better than. Samples of a run that the gate lets through
+/// enter the memory, if there is one. `on_event` is told what goes on; through
 /// `control` the run is paused or cancelled.
 ///
 /// A run that was killed goes on from its last epoch when it is started again with the same arguments and
@@ -62,16 +82,17 @@ pub struct Outcome {
 ///
 /// # Errors
 /// [`TrainError`]; nothing but the cache has been written then.
-pub fn fine_tune(
+pub fn fine_tune<'a>(
     base: &Path,
     set: &TrainingSet,
     options: &TrainOptions,
     runtime: &dyn Runtime,
-    cache: &Path,
+    folders: impl Into<Folders<'a>>,
     on_event: &mut (dyn FnMut(TrainEvent) + Send),
     control: &Control,
 ) -> Result<Outcome, TrainError> {
     check(options)?;
+    let folders = folders.into();
     let started = Instant::now();
     let cpu_started = cpu_seconds();
     let export = Export::read(base).map_err(|source| TrainError::Base { path: base.to_owned(), source })?;
@@ -85,7 +106,6 @@ pub fn fine_tune(
     let size = input_size(&export, options.imgsz).map_err(TrainError::Option)?;
     let mut holdout = Sample::look_at(&set.holdout)?;
     let mut samples = not_held_out(Sample::look_at(&set.train)?, &holdout)?;
-    let checkpoint = Checkpoint::new(cache, identity(&export, &samples, &holdout, options, runtime));
 
     let session_options = SessionOptions { threads: options.threads };
     let work = Work {
@@ -95,7 +115,29 @@ pub fn fine_tune(
     };
     let Prepared { scope, cut, mut backbone, head } =
         prepare(&export, size, options, work, runtime, on_event)?;
-    let folder = cache_folder(cache, &hash(&[&cut.backbone.encode()]), &backbone);
+    let known = match options.distill {
+        Distill::Auto => known_classes(&export)?,
+        // Without a teacher nobody knows what is not labelled.
+        Distill::Off => vec![false; export.classes.len()],
+    };
+    let covered = covered_classes(&set.train, export.classes.len());
+    let coverage = match options.distill {
+        Distill::Auto => coverage(&covered, &known),
+        Distill::Off => vec![Coverage::Labelled; covered.len()],
+    };
+    let backbone_hash = hash(&[&cut.backbone.encode()]);
+    let replay = match folders.memory {
+        None => None,
+        Some(root) => {
+            let budget = options.memory_mb << 20;
+            let memory = Memory::open(root, &backbone_hash, size, backbone.shapes(), budget)?;
+            let seen = samples.iter().chain(&holdout).map(|sample| sample.hash).collect();
+            Some(Replay::new(memory, &seen, &export.classes, &known))
+        }
+    };
+    let identity = identity(&export, &samples, &holdout, replay.as_ref(), options, runtime);
+    let checkpoint = Checkpoint::new(folders.cache, identity);
+    let folder = cache_folder(folders.cache, &backbone_hash, &backbone);
     let mut features = open_cache(&folder, &backbone)?;
     let capacity = features.capacity(options.cache_mb << 20);
     let plan = Plan::new(&samples, holdout.len(), options.views, capacity, options.seed)
@@ -106,7 +148,7 @@ pub fn fine_tune(
     }
     let mut taken = plan.samples.iter().copied().peekable();
     let mut index = 0..samples.len();
-    let head_batch = options.batch.min(samples.len());
+    let batch = options.batch.min(samples.len());
     samples.retain(|_| index.next().is_some_and(|index| taken.next_if_eq(&index).is_some()));
     holdout.truncate(plan.holdout);
     on_event(TrainEvent::Started {
@@ -143,14 +185,16 @@ pub fn fine_tune(
         samples,
         holdout,
         options,
-        batch: head_batch,
+        batch,
+        coverage,
+        replay,
         checkpoint,
         control,
         time: options.max_minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes)),
     };
     let kept = epochs.train(on_event)?;
     let layout = epochs.head.layout().clone();
-    drop(epochs);
+    let Epochs { features, samples, replay, views, .. } = epochs;
 
     let candidate = graft(&export, &layout, &kept.weights)?;
     let model = candidate.encode();
@@ -162,8 +206,27 @@ pub fn fine_tune(
         Ok(Detector::new(export, options.imgsz, runtime, &session_options)?.measure(&set.holdout, |_| {})?)
     };
     let (before, after) = (measure(&export)?, measure(&candidate)?);
+    let verdict = judge(&before, &after, options.gate_confidence);
+    if let Some(mut replay) = replay.filter(|_| verdict.promoted) {
+        let (records, shown) = candidates(&samples, &views, plan.views, &export.classes, &covered);
+        let read = |index: usize, targets: &mut [&mut [f32]]| {
+            let (sample, view) = shown[index];
+            features.read(&views.key(sample, view), targets);
+        };
+        // The run is done and its outcome good, whatever becomes of the memory.
+        match replay.memory.admit(records, options.seed, read) {
+            Ok(admission) => tracing::info!(
+                "replay memory: {} views entered and {} left; it holds {} of them in {} MB",
+                admission.entered,
+                admission.left,
+                replay.memory.records().len(),
+                replay.memory.size().div_ceil(1 << 20)
+            ),
+            Err(error) => tracing::warn!("{error}; this run's samples will not be seen again"),
+        }
+    }
     Ok(Outcome {
-        verdict: judge(&before, &after, options.gate_confidence),
+        verdict,
         before: before.evaluation(),
         after: after.evaluation(),
         epochs: kept.epochs,
@@ -180,6 +243,7 @@ fn identity(
     export: &Export,
     samples: &[Sample],
     holdout: &[Sample],
+    replay: Option<&Replay>,
     options: &TrainOptions,
     runtime: &dyn Runtime,
 ) -> FeatureKey {
@@ -200,6 +264,7 @@ fn identity(
         &export.model().encode(),
         &sets[0],
         &sets[1],
+        &replay.map_or(Vec::new(), Replay::identity),
         &serde_json::to_vec(&options).expect("options can be written"),
         runtime.name().as_bytes(),
     ])
@@ -268,6 +333,9 @@ fn check(options: &TrainOptions) -> Result<(), TrainError> {
     if !(0.0..1.0).contains(&options.gate_confidence) {
         let range = "from 0 to below 1 (no number of pictures makes sure)";
         return complain("gate_confidence", options.gate_confidence.to_string(), range);
+    }
+    if !(0.0..1.0).contains(&options.replay) {
+        return complain("replay", options.replay.to_string(), "from 0 to below 1");
     }
     match options.max_minutes {
         Some(minutes) if !(minutes > 0.0 && minutes < 1e6) => {

@@ -1,4 +1,5 @@
-//! Binary cross-entropy of logits against 0, with its gradient, in loops that vectorise.
+//! Binary cross-entropy of logits against 0, or against another network's, with its gradient, in
+//! loops that vectorise.
 //!
 //! Nearly all of the criterion's time is spent on these `anchors × classes` numbers (672,000 for a
 //! picture of 640 pixels and 80 classes), and nearly all of their targets are 0. `exp` and `ln` of
@@ -29,6 +30,30 @@ pub(super) fn cross_entropy(logits: &[f32], scale: f32, gradients: &mut [f32]) -
         }
     }
     sum
+}
+
+/// Cross-entropy against the probabilities `p` of another network's logits, `Σ ln(1 + eᶻ) − p·z`;
+/// each logit's gradient, `σ(z) − p` times `scale`, goes into `gradients`.
+pub(super) fn cross_entropy_with(logits: &[f32], teacher: &[f32], scale: f32, gradients: &mut [f32]) -> f64 {
+    const BLOCK: usize = 1024;
+    let mut sum = 0.0;
+    let blocks = logits.chunks(BLOCK).zip(teacher.chunks(BLOCK)).zip(gradients.chunks_mut(BLOCK));
+    for ((logits, teacher), gradients) in blocks {
+        let mut terms = [0.0_f32; BLOCK];
+        for (((&z, &t), g), term) in logits.iter().zip(teacher).zip(gradients).zip(&mut terms) {
+            let (loss, sigmoid) = softplus_and_sigmoid(z);
+            let (_, probability) = softplus_and_sigmoid(t);
+            *term = loss - probability * z;
+            *g = (sigmoid - probability) * scale;
+        }
+        sum += terms[..logits.len()].iter().map(|&term| f64::from(term)).sum::<f64>();
+    }
+    sum
+}
+
+/// The logistic function.
+pub(super) fn sigmoid(z: f32) -> f32 {
+    softplus_and_sigmoid(z).1
 }
 
 /// `ln(1 + eᶻ)` and `1 / (1 + e⁻ᶻ)`, by way of `e = e^(−|z|)`, which can't overflow.
@@ -89,6 +114,25 @@ mod tests {
                 let error = (f64::from(found) - expected).abs();
                 prop_assert!(error <= 3e-7 * expected.abs() + 1e-37, "{z}: {found} is not {expected}");
             }
+        }
+
+        #[test]
+        fn another_networks_probabilities_are_targets(
+            pairs in prop::collection::vec((-9.0_f32..9.0, -9.0_f32..9.0), 0..2100),
+        ) {
+            let (logits, teacher): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
+            let mut gradients = vec![f32::NAN; logits.len()];
+            let sum = cross_entropy_with(&logits, &teacher, 0.5, &mut gradients);
+            let probability = |z: f32| 1.0 / (1.0 + (-f64::from(z)).exp());
+            let term = |&(z, t): &(f32, f32)| f64::from(z).exp().ln_1p() - probability(t) * f64::from(z);
+            let expected: f64 = pairs.iter().map(term).sum();
+            prop_assert!((sum - expected).abs() <= 1e-5 * pairs.len() as f64);
+            for (&(z, t), &gradient) in pairs.iter().zip(&gradients) {
+                prop_assert!((f64::from(gradient) - 0.5 * (probability(z) - probability(t))).abs() < 1e-6);
+            }
+            // The teacher itself has nothing to learn from itself.
+            cross_entropy_with(&teacher, &teacher, 0.5, &mut gradients);
+            prop_assert!(gradients.iter().all(|&gradient| gradient == 0.0));
         }
 
         #[test]

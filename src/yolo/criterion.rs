@@ -10,7 +10,7 @@
 //!   arXiv 2006.04388); a head without bins has the L1 distance there, in sides of the input.
 //!
 //! Which anchor answers for what is decided by [`Assigner`] and counts as constant. Pictures are
-//! worked on in parallel.
+//! worked on in parallel. What is not labelled on a picture is [`super::distil`]'s.
 
 use rayon::prelude::*;
 
@@ -18,6 +18,7 @@ use crate::label::LabelBox;
 
 use super::assign::{Assigned, Assigner, TrueBox};
 use super::bce::cross_entropy;
+use super::distil::{Lesson, Partial};
 use super::geometry::ciou_gradient;
 use super::maps::{HeadShape, MapGradients, RawMaps};
 
@@ -97,33 +98,33 @@ pub fn normaliser(batch: usize, scores: f64) -> f64 {
 /// The criterion for one shape of maps.
 #[derive(Debug, Clone)]
 pub struct Criterion {
-    shape: HeadShape,
-    gains: Gains,
+    pub(super) shape: HeadShape,
+    pub(super) gains: Gains,
     assigner: Assigner,
     /// First anchor of each level.
     starts: Vec<usize>,
 }
 
 /// Maps of one picture, per level.
-struct Picture<'a> {
-    boxes: Vec<&'a [f32]>,
-    classes: Vec<&'a [f32]>,
+pub(super) struct Picture<'a> {
+    pub(super) boxes: Vec<&'a [f32]>,
+    pub(super) classes: Vec<&'a [f32]>,
 }
 
 /// Gradients of one picture, per level, to be filled in.
-struct PictureGradients<'a> {
-    boxes: Vec<&'a mut [f32]>,
-    classes: Vec<&'a mut [f32]>,
+pub(super) struct PictureGradients<'a> {
+    pub(super) boxes: Vec<&'a mut [f32]>,
+    pub(super) classes: Vec<&'a mut [f32]>,
 }
 
 /// Where an anchor lies.
-struct Cell {
-    level: usize,
+pub(super) struct Cell {
+    pub(super) level: usize,
     /// Index within the level's grid.
-    index: usize,
+    pub(super) index: usize,
     /// Its centre, in cells.
-    centre: [f64; 2],
-    stride: f64,
+    pub(super) centre: [f64; 2],
+    pub(super) stride: f64,
 }
 
 impl Criterion {
@@ -157,9 +158,7 @@ impl Criterion {
     pub fn evaluate(&self, maps: &RawMaps, truth: &[Vec<LabelBox>], gradients: &mut MapGradients) -> Loss {
         let Sums { loss, scores } = self.sums(maps, truth, gradients);
         let scale = normaliser(maps.batch, scores);
-        for map in gradients.boxes.iter_mut().chain(&mut gradients.classes) {
-            map.iter_mut().for_each(|value| *value *= scale as f32);
-        }
+        gradients.scale(scale as f32);
         loss * scale
     }
 
@@ -170,18 +169,37 @@ impl Criterion {
     /// # Panics
     /// As [`Criterion::evaluate`].
     pub fn sums(&self, maps: &RawMaps, truth: &[Vec<LabelBox>], gradients: &mut MapGradients) -> Sums {
+        self.partial_sums(maps, truth, None, gradients)
+    }
+
+    /// [`Criterion::sums`] of pictures on which not every class was labelled: see [`Partial`].
+    ///
+    /// # Panics
+    /// As [`Criterion::evaluate`]; and when a class is taught but there is no teacher.
+    pub fn partial_sums(
+        &self,
+        maps: &RawMaps,
+        truth: &[Vec<LabelBox>],
+        partial: Option<&Partial>,
+        gradients: &mut MapGradients,
+    ) -> Sums {
         assert_eq!(truth.len(), maps.batch, "one list of boxes per picture");
         let pictures = self.split(maps);
+        let teacher = partial.and_then(|partial| partial.teacher).map(|maps| self.split(maps));
         let slots = split_gradients(&self.shape, maps.batch, gradients);
         pictures
             .par_iter()
             .zip(slots)
             .zip(truth)
-            .map(|((picture, slots), labels)| {
+            .enumerate()
+            .map(|(index, ((picture, slots), labels))| {
                 let truth = self.to_input(labels);
                 let assigned = self.assign(picture, &truth);
-                let scores = assigned.iter().map(|assigned| f64::from(assigned.score)).sum();
-                Sums { loss: self.one(picture, slots, &assigned, &truth), scores }
+                let lesson = partial.map(|partial| Lesson {
+                    coverage: &partial.coverage[index],
+                    teacher: teacher.as_ref().map(|teacher| &teacher[index]),
+                });
+                self.one(picture, slots, &assigned, &truth, lesson.filter(Lesson::is_partial).as_ref())
             })
             // Collected first: the order of the sum must not depend on which thread was faster.
             .collect::<Vec<_>>()
@@ -248,7 +266,7 @@ impl Criterion {
         self.assigner.assign(&self.shape, truth, score, corners)
     }
 
-    fn cell(&self, anchor: usize) -> Cell {
+    pub(super) fn cell(&self, anchor: usize) -> Cell {
         let level = self.starts.partition_point(|&start| start <= anchor) - 1;
         let index = anchor - self.starts[level];
         let grid = &self.shape.levels[level];
@@ -256,12 +274,12 @@ impl Criterion {
         Cell { level, index, centre, stride: grid.stride as f64 }
     }
 
-    fn cells(&self, cell: &Cell) -> usize {
+    pub(super) fn cells(&self, cell: &Cell) -> usize {
         self.shape.levels[cell.level].cells()
     }
 
     /// The bins of one side, as probabilities.
-    fn bins(&self, picture: &Picture, cell: &Cell, side: usize) -> Vec<f64> {
+    pub(super) fn bins(&self, picture: &Picture, cell: &Cell, side: usize) -> Vec<f64> {
         let (cells, reg_max) = (self.cells(cell), self.shape.reg_max);
         let logit =
             |bin: usize| f64::from(picture.boxes[cell.level][(side * reg_max + bin) * cells + cell.index]);
@@ -273,7 +291,7 @@ impl Criterion {
     }
 
     /// Predicted distances from the anchor's centre to left, top, right, bottom, in cells.
-    fn distances(&self, picture: &Picture, cell: &Cell) -> [f64; 4] {
+    pub(super) fn distances(&self, picture: &Picture, cell: &Cell) -> [f64; 4] {
         let cells = self.cells(cell);
         [0, 1, 2, 3].map(|side| match self.shape.reg_max {
             1 => f64::from(picture.boxes[cell.level][side * cells + cell.index]),
@@ -281,33 +299,37 @@ impl Criterion {
         })
     }
 
-    /// Loss and gradient of one picture, before they are normalised.
+    /// Loss, gradient and target scores of one picture, before they are normalised.
     fn one(
         &self,
         picture: &Picture,
         mut gradients: PictureGradients,
         assigned: &[Assigned],
         truth: &[TrueBox],
-    ) -> Loss {
+        lesson: Option<&Lesson>,
+    ) -> Sums {
         gradients.boxes.iter_mut().for_each(|map| map.fill(0.0));
         let cls_scale = self.gains.cls;
-        let mut cls = 0.0;
-        for (logits, slots) in picture.classes.iter().zip(&mut gradients.classes) {
-            cls += cross_entropy(logits, cls_scale as f32, slots);
-        }
-        let mut loss = Loss::default();
+        let mut sums = match lesson {
+            None => {
+                let maps = picture.classes.iter().zip(&mut gradients.classes);
+                let cls: f64 =
+                    maps.map(|(logits, slots)| cross_entropy(logits, cls_scale as f32, slots)).sum();
+                Sums { loss: Loss { cls: cls * cls_scale, ..Loss::default() }, scores: 0.0 }
+            }
+            Some(lesson) => self.taught(picture, &mut gradients, assigned, truth, lesson),
+        };
         for assigned in assigned {
             let cell = self.cell(assigned.anchor);
             let target = &truth[assigned.truth];
             let at = target.class * self.cells(&cell) + cell.index;
-            // BCE against 0 is above; the target takes t·z from it.
-            cls -= f64::from(assigned.score) * f64::from(picture.classes[cell.level][at]);
+            let mut part = self.regression(picture, &mut gradients, assigned, target, &cell);
+            // BCE against 0 is in the sums; the target takes t·z from it.
+            part.cls -= f64::from(assigned.score) * f64::from(picture.classes[cell.level][at]) * cls_scale;
             gradients.classes[cell.level][at] -= assigned.score * cls_scale as f32;
-            let part = self.regression(picture, &mut gradients, assigned, target, &cell);
-            loss = loss + part;
+            sums = sums + Sums { loss: part, scores: f64::from(assigned.score) };
         }
-        loss.cls = cls * cls_scale;
-        loss
+        sums
     }
 
     /// CIoU and DFL (or L1) of one assigned anchor.
@@ -372,7 +394,7 @@ fn expectation(bins: &[f64]) -> f64 {
 }
 
 /// Corners of the box, in cells.
-fn corners_of(cell: &Cell, [left, top, right, bottom]: [f64; 4]) -> [f64; 4] {
+pub(super) fn corners_of(cell: &Cell, [left, top, right, bottom]: [f64; 4]) -> [f64; 4] {
     let [cx, cy] = cell.centre;
     [cx - left, cy - top, cx + right, cy + bottom]
 }

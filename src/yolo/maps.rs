@@ -86,3 +86,12 @@ pub struct MapGradients {
     /// Per level, like [`RawMaps::classes`].
     pub classes: Vec<Vec<f32>>,
 }
+
+impl MapGradients {
+    /// Multiplies every value.
+    pub fn scale(&mut self, factor: f32) {
+        for map in self.boxes.iter_mut().chain(&mut self.classes) {
+            map.iter_mut().for_each(|value| *value *= factor);
+        }
+    }
+}

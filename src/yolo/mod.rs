@@ -7,6 +7,7 @@ pub mod criterion;
 pub mod cut;
 pub mod decode;
 pub mod detection;
+pub mod distil;
 pub mod export;
 pub mod geometry;
 pub mod graft;

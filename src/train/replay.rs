@@ -1,0 +1,113 @@
+//! The memory's part in a run: which records may be seen again, and which samples enter when it ends.
+
+use std::collections::HashSet;
+
+use rand::Rng;
+
+use crate::label::LabelBox;
+use crate::yolo::distil::Coverage;
+
+use super::coverage::coverage;
+use super::features::{Sample, Views};
+use super::memory::{Memory, MemoryError, Record};
+
+/// Views of a sample that are offered to the memory; more of the same teach less than other samples.
+const VIEWS: u32 = 4;
+
+/// Records that a run sees again, with their labels in the model's classes.
+pub(super) struct Replay {
+    pub memory: Memory,
+    usable: Vec<usize>,
+    lessons: Vec<(Vec<LabelBox>, Vec<Coverage>)>,
+}
+
+impl Replay {
+    /// Records of samples that are in `seen` (the run's own, and its hold-out) are left out: the first
+    /// are learnt from as they are, the second must not be. `known` tells of each of the model's
+    /// `classes` whether a teacher knows it.
+    pub fn new(memory: Memory, seen: &HashSet<[u8; 32]>, classes: &[String], known: &[bool]) -> Self {
+        let usable = (0..memory.records().len())
+            .filter(|&index| !seen.contains(&memory.records()[index].sample))
+            .collect();
+        let lessons = memory.records().iter().map(|record| lesson(record, classes, known)).collect();
+        Replay { memory, usable, lessons }
+    }
+
+    /// Records that may be seen.
+    pub fn len(&self) -> usize {
+        self.usable.len()
+    }
+
+    /// What tells one memory's records from another's.
+    pub fn identity(&self) -> Vec<u8> {
+        let records = self.memory.records();
+        self.usable.iter().flat_map(|&index| records[index].key).collect()
+    }
+
+    /// Draws records for a batch.
+    pub fn sample(&self, count: usize, random: &mut impl Rng) -> Vec<usize> {
+        Memory::sample(&self.usable, count, random)
+    }
+
+    /// Boxes of a record, and what is known of each class on it.
+    pub fn lesson(&self, record: usize) -> &(Vec<LabelBox>, Vec<Coverage>) {
+        &self.lessons[record]
+    }
+
+    /// Reads the features of a record.
+    pub fn read(&self, record: usize, targets: &mut [&mut [f32]]) -> Result<(), MemoryError> {
+        self.memory.read(record, targets)
+    }
+}
+
+/// Boxes of classes that the model no longer has are left out.
+fn lesson(record: &Record, classes: &[String], known: &[bool]) -> (Vec<LabelBox>, Vec<Coverage>) {
+    let number = |name: &String| classes.iter().position(|known| known == name);
+    let numbers: Vec<Option<usize>> = record.classes.iter().map(number).collect();
+    let boxes = record
+        .boxes
+        .iter()
+        .filter_map(|label| {
+            numbers[label.class as usize].map(|class| LabelBox { class: class as u32, ..*label })
+        })
+        .collect();
+    let mut covered = vec![false; classes.len()];
+    for &number in numbers.iter().flatten() {
+        covered[number] = true;
+    }
+    (boxes, coverage(&covered, known))
+}
+
+/// What the samples of a run offer to the memory, and which view each is. `covered` tells of each of the
+/// `classes` whether the samples are labelled for it.
+pub(super) fn candidates<'a>(
+    samples: &'a [Sample<'a>],
+    views: &Views,
+    n_views: u32,
+    classes: &[String],
+    covered: &[bool],
+) -> (Vec<Record>, Vec<(&'a Sample<'a>, u32)>) {
+    let places: Vec<usize> = (0..classes.len()).filter(|&class| covered[class]).collect();
+    let names: Vec<String> = places.iter().map(|&class| classes[class].clone()).collect();
+    // The plain views of all samples come first.
+    let shown: Vec<(&Sample, u32)> =
+        (0..n_views.min(VIEWS)).flat_map(|view| samples.iter().map(move |sample| (sample, view))).collect();
+    let records = shown
+        .iter()
+        .map(|&(sample, view)| Record {
+            sample: sample.hash,
+            key: views.key(sample, view),
+            run: 0,
+            classes: names.clone(),
+            boxes: views
+                .labels(sample, view)
+                .into_iter()
+                .filter_map(|label| {
+                    let place = places.iter().position(|&class| class == label.class as usize)?;
+                    Some(LabelBox { class: place as u32, ..label })
+                })
+                .collect(),
+        })
+        .collect();
+    (records, shown)
+}
