@@ -174,7 +174,10 @@ fn views_are_what_they_were() {
         assert_eq!(digest(view, &[&picture], &[&[label]]), expected, "{key:?}");
     }
     let mosaic = View::mosaic(key(2, 5, Turns::All), &[(120, 80); TILES], (96, 64));
-    assert_eq!(digest(mosaic, &[&picture; TILES], &[std::slice::from_ref(&label); TILES]), "a2b4e8653221b4d2");
+    assert_eq!(
+        digest(mosaic, &[&picture; TILES], &[std::slice::from_ref(&label); TILES]),
+        "a2b4e8653221b4d2"
+    );
     assert_eq!(VIEWS_VERSION, 2);
 }
 
