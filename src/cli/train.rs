@@ -50,6 +50,9 @@ pub(super) struct Args {
     /// Variations of each picture; 1 takes the plain picture alone.
     #[arg(long, value_name = "N", default_value_t = TrainOptions::default().views)]
     views: u32,
+    /// Share of the variations that are mosaics of four pictures, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = TrainOptions::default().mosaic)]
+    mosaic: f64,
     /// Which way up variations may be turned: none, mirror (left to right), or all, for cameras that
     /// look straight down.
     #[arg(long, default_value_t = TrainOptions::default().turns)]
@@ -75,6 +78,10 @@ pub(super) struct Args {
     /// Memory that the run may hold, MB; scope auto takes a smaller one then.
     #[arg(long, value_name = "N")]
     max_memory_mb: Option<u64>,
+    /// How sure the gate must be that the model is better and not only lucky, from 0 (its figure need
+    /// only be higher) to below 1.
+    #[arg(long, value_name = "SHARE", default_value_t = TrainOptions::default().gate_confidence)]
+    gate_confidence: f64,
     /// Keep the features of pictures here, for the next run; without it they are thrown away. A run that
     /// was killed goes on where it stood when it is started again with the same arguments.
     #[arg(long, value_name = "DIR")]
@@ -102,8 +109,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         seed: args.seed,
         lr: args.lr,
         views: args.views,
+        mosaic: args.mosaic,
         turns: args.turns,
         patience: args.patience,
+        gate_confidence: args.gate_confidence,
         max_minutes: args.max_minutes,
         memory_mb: args.memory_mb,
         replay: args.replay,

@@ -2,8 +2,9 @@
 //! have forgotten a class, and must be better on more than luck.
 //!
 //! What is luck is told by a paired bootstrap over the hold-out's pictures
-//! ([`crate::yolo::metrics::Paired`]). The confidence is about the pictures alone: it says how surely
-//! the candidate would be better on other pictures of the same kind.
+//! ([`crate::yolo::metrics::Paired`]). The confidence says how surely the candidate would be better on
+//! other pictures of the same kind. It knows nothing of how the candidate was chosen: of a run's epochs
+//! the best on this same hold-out is judged, which is a luck of its own that no resampling shows.
 
 mod evidence;
 
@@ -63,8 +64,7 @@ pub fn judge(current: &Measurement, candidate: &Measurement, confidence: f64) ->
     let draws = paired.resample(RESAMPLES, SEED);
     let evidence = Evidence::new(draws.iter().filter_map(|draw| draw.map50_95), paired.pictures());
     let sure = Some(evidence.confidence);
-    // Not `after <= before`: what is no number must not pass.
-    if !(after > before) {
+    if after.is_nan() || after <= before {
         let reason = format!(
             "the candidate's hold-out mAP50-95 is {after:.4}, not above the current model's {before:.4}"
         );

@@ -43,8 +43,8 @@ pub(super) fn plan(
     let tiles = pictures.iter().enumerate().map(|(number, &picture)| {
         let corner = (first + number) % TILES;
         let window = Window {
-            columns: if corner % 2 == 0 { (0, column) } else { (column, size.1) },
-            rows: if corner / 2 == 0 { (0, row) } else { (row, size.0) },
+            columns: [(0, column), (column, size.1)][corner % 2],
+            rows: [(0, row), (row, size.0)][corner / 2],
         };
         let scale = scale(&mut rng);
         let place: [f32; 2] = [0, 1].map(|_| rng.random());
