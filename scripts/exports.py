@@ -81,17 +81,20 @@ def network(description, classes, seed, tiny):
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [norm.momentum for norm in norms]
     for norm in norms:
+        # A plain average over what follows; making the network has left traces.
+        norm.reset_running_stats()
         norm.momentum = None
-    model.train()
-    with torch.no_grad():
-        for _ in range(2):
-            with contextlib.suppress(Exception):
-                model(torch.rand(2, 3, 128, 128))
-    for norm, momentum in zip(norms, kept):
-        norm.momentum = momentum
         with torch.no_grad():
             norm.weight.uniform_(0.7, 1.3)
             norm.bias.uniform_(-0.3, 0.3)
+    model.train()
+    with torch.no_grad():
+        for _ in range(2):
+            # Some heads can't be trained without labels; the body has been run by then.
+            with contextlib.suppress(Exception):
+                model(torch.rand(2, 3, 192, 192))
+    for norm, momentum in zip(norms, kept):
+        norm.momentum = momentum
     for name in ("cv2", "cv3", "one2one_cv2", "one2one_cv3"):
         for branch in getattr(head, name, None) or []:
             last = branch[-1]

@@ -10,14 +10,13 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use graftd::onnx::Model;
 use graftd::runtime::{self, Runtime, RuntimeChoice, RuntimeKind, SessionOptions, Value};
 use graftd::tensor::Tensor;
 use graftd::yolo::cut::{self, Chooses};
 use graftd::yolo::export::{Export, ExportError};
 use serde_json::Value as Json;
-use support::recompose::{
-    noise, outputs_of_maps, own_detections, recomposed_maps, row_difference, rows_of_output,
-};
+use support::recompose::{noise, outputs_of_maps, own_detections, recompose, row_difference, rows_of_output};
 use support::relative_difference;
 
 /// Of raw maps and outputs, relative to the largest value.
@@ -80,54 +79,78 @@ fn check(name: &str, expected: &Json, runtime: &dyn Runtime) -> Result<Option<f3
     compare(&export, runtime).map(Some)
 }
 
+/// The largest difference between the file and what is cut and put together again, in every scope and
+/// with other weights in the whole head.
 fn compare(export: &Export, runtime: &dyn Runtime) -> Result<f32, String> {
     let coarsest = export.levels.iter().map(|level| level.stride).max().unwrap();
     let size = export.input.fixed.unwrap_or((2 * coarsest, 3 * coarsest));
     // Where the file leaves the batch free, backbones take one picture at a time.
     let batch = export.input.batch.unwrap_or(1);
     let images: Value = noise([batch, 3, size.0, size.1]).into();
-    let mut session = runtime
-        .load(&export.model().encode(), &SessionOptions::default())
-        .map_err(|error| error.to_string())?;
-    let own = session.run(&[&images]).map_err(|error| error.to_string())?;
-    let own: Vec<(&str, Tensor)> =
-        session.outputs().iter().map(String::as_str).zip(own.iter().map(Value::to_tensor)).collect();
-    let tolerance = if export.half { HALF_TOLERANCE } else { TOLERANCE };
+    let own = run_file(export.model(), runtime, &images)?;
     let mut worst = 0.0_f32;
     let scopes: [(&str, Chooses); 3] =
         [("last", &cut::last), ("cls", &cut::class_branch), ("head", &cut::whole_head)];
     for (scope, chooses) in scopes {
-        let maps = recomposed_maps(export, chooses, runtime, &images)?;
-        let outputs = outputs_of_maps(export, &maps, runtime, &images)?;
-        if outputs.is_empty() {
-            return Err("no output depends on the raw maps".into());
-        }
-        for (name, output) in &outputs {
-            let (_, expected) = own.iter().find(|(known, _)| known == name).unwrap();
-            let difference = difference(export, output, expected, batch);
-            if !(difference <= tolerance) {
-                return Err(format!("scope {scope}: output {name} is off by {difference}"));
-            }
-            worst = worst.max(difference);
-        }
+        let recomposed = recompose(export, chooses, |weight| weight, runtime, &images)?;
+        let difference = from_file(export, &recomposed.maps, &own, runtime, &images);
+        worst = worst.max(difference.map_err(|error| format!("scope {scope}: {error}"))?);
         let (_, output) = &own[0];
         // A tail that suppresses keeps other boxes than all, and raw maps are compared above.
         if scope == "head" && output.shape().len() == 3 && !suppresses(export) && !export.half {
             for index in 0..batch {
                 let rows = rows_of_output(output, index, export.classes.len(), N_ROWS);
                 // A one-to-one file gives no more rows than it had anchors when it was exported.
-                let decoded = own_detections(export, &maps, size, index, rows.len());
-                let decoded: Vec<[f32; 6]> =
-                    decoded.iter().map(|d| [d.x1, d.y1, d.x2, d.y2, d.score, d.class as f32]).collect();
-                if rows.len() != decoded.len() {
-                    return Err(format!("{} boxes are decoded, not {}", decoded.len(), rows.len()));
-                }
+                let decoded = own_detections(export, &recomposed.maps, size, index, rows.len());
                 let (pixels, score) = row_difference(&rows, &decoded);
                 if !(pixels <= PIXELS && score <= TOLERANCE) {
                     return Err(format!("decoded boxes are off by {pixels} px, scores by {score}"));
                 }
             }
         }
+    }
+    // The drop-in must follow the weights: each in its own place, no other moved with it.
+    let change = |weight: f32| 0.9 * weight + 0.01 * (1e4 * weight).sin();
+    let changed = recompose(export, &cut::whole_head, change, runtime, &images)?;
+    let again = Export::new(changed.drop_in).map_err(|error| format!("the drop-in: {error}"))?;
+    if again.convs != export.convs {
+        return Err("the drop-in has another head".into());
+    }
+    let own = run_file(again.model(), runtime, &images)?;
+    let difference = from_file(export, &changed.maps, &own, runtime, &images);
+    Ok(worst.max(difference.map_err(|error| format!("the drop-in: {error}"))?))
+}
+
+type Outputs = Vec<(String, Tensor)>;
+
+fn run_file(model: &Model, runtime: &dyn Runtime, images: &Value) -> Result<Outputs, String> {
+    let options = SessionOptions::default();
+    let mut session = runtime.load(&model.encode(), &options).map_err(|error| error.to_string())?;
+    let found = session.run(&[images]).map_err(|error| error.to_string())?;
+    Ok(session.outputs().iter().cloned().zip(found.iter().map(Value::to_tensor)).collect())
+}
+
+/// How far what the file makes of these maps is from what the file made.
+fn from_file(
+    export: &Export,
+    maps: &[(Tensor, Tensor)],
+    own: &Outputs,
+    runtime: &dyn Runtime,
+    images: &Value,
+) -> Result<f32, String> {
+    let outputs = outputs_of_maps(export, maps, runtime, images)?;
+    if outputs.is_empty() {
+        return Err("no output depends on the raw maps".into());
+    }
+    let tolerance = if export.half { HALF_TOLERANCE } else { TOLERANCE };
+    let mut worst = 0.0_f32;
+    for (name, output) in &outputs {
+        let (_, expected) = own.iter().find(|(known, _)| known == name).unwrap();
+        let difference = difference(export, output, expected, images.shape()[0]);
+        if !(difference <= tolerance) {
+            return Err(format!("output {name} is off by {difference}"));
+        }
+        worst = worst.max(difference);
     }
     Ok(worst)
 }
@@ -172,4 +195,21 @@ fn exports_of_every_kind_recompose() {
     }
     assert!(n_trained > 0, "no file was tried");
     assert!(failed.is_empty(), "{} of {} fail: {failed:?}", failed.len(), files.len());
+}
+
+/// The one-to-one head of a nameless file, as `inspect` tells it.
+#[test]
+fn inspect_tells_what_an_export_is() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/exports/tiny-e2e-nameless.onnx");
+    let output = support::graftd().args(["inspect", "--json"]).arg(file).output().unwrap();
+    let told: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["task"], "detect");
+    assert_eq!(told["head"]["one_to_one"], true);
+    assert_eq!(told["head"]["reg_max"], 1);
+    assert_eq!(told["classes"].as_array().map(Vec::len), Some(2));
+    assert_eq!(told["scopes"]["head"]["share"], 1.0);
+    let parameters = |scope: &str| told["scopes"][scope]["parameters"].as_u64().unwrap();
+    // Three levels: 8 inner channels to 4 sides and to 2 classes, each with a bias.
+    assert_eq!(parameters("last"), 3 * (9 * 4 + 9 * 2));
+    assert!(parameters("last") < parameters("cls") && parameters("cls") < parameters("head"));
 }

@@ -13,18 +13,27 @@ use graftd::tensor::Tensor;
 use graftd::yolo::backbone::head_shape;
 use graftd::yolo::cut::{Chooses, Cut, MapSource};
 use graftd::yolo::decode::detections_of_maps;
-use graftd::yolo::detection::Detection;
 use graftd::yolo::export::Export;
+use graftd::yolo::graft::graft;
 use graftd::yolo::maps::RawMaps;
 use graftd::yolo::nms::Keep;
 
-/// The raw maps of a cut and recomposed export: per level boxes and classes.
-pub fn recomposed_maps(
+/// A cut and recomposed export with the weights of a scope changed.
+pub struct Recomposed {
+    /// Raw maps: per level boxes and classes.
+    pub maps: Vec<(Tensor, Tensor)>,
+    /// The drop-in with these weights.
+    pub drop_in: Model,
+}
+
+/// Cuts, changes the trained weights, and runs both parts.
+pub fn recompose(
     export: &Export,
     scope: Chooses,
+    change: impl Fn(f32) -> f32,
     runtime: &dyn Runtime,
     images: &Value,
-) -> Result<Vec<(Tensor, Tensor)>, String> {
+) -> Result<Recomposed, String> {
     let fail = |error: &dyn std::fmt::Display| error.to_string();
     let shape = images.shape();
     let cut = Cut::new(export, scope, (shape[2], shape[3])).map_err(|error| fail(&error))?;
@@ -36,6 +45,8 @@ pub fn recomposed_maps(
     let compiled = gradient_graph(&subgraph).map_err(|error| fail(&error))?;
     assert_eq!(compiled.layout.count(), cut.n_parameters());
     let weights = compiled.layout.gather(&subgraph).map_err(|error| fail(&error))?;
+    let weights: Vec<f32> = weights.into_iter().map(change).collect();
+    let drop_in = graft(export, &compiled.layout, &weights).map_err(|error| fail(&error))?;
     let weights: Value = Tensor::new([compiled.layout.count()], weights).into();
     let mut forward = load(&compiled.forward).map_err(|error| fail(&error))?;
     let mut inputs: Vec<&Value> = features[..cut.n_head_inputs].iter().collect();
@@ -45,7 +56,8 @@ pub fn recomposed_maps(
         MapSource::Head(i) => maps[i].to_tensor(),
         MapSource::Backbone(i) => features[i].to_tensor(),
     };
-    Ok(cut.maps.iter().map(|&(boxes, classes)| (map(boxes), map(classes))).collect())
+    let maps = cut.maps.iter().map(|&(boxes, classes)| (map(boxes), map(classes))).collect();
+    Ok(Recomposed { maps, drop_in })
 }
 
 /// What the file makes of raw maps: the part of it behind them, fed with these. Outputs that don't
@@ -131,14 +143,15 @@ pub fn noise(shape: [usize; 4]) -> Tensor {
     Tensor::new(shape, std::iter::repeat_with(next).take(shape.iter().product()).collect())
 }
 
-/// What graftd's own decoding finds in the maps of one picture, everything.
+/// What graftd's own decoding finds in the maps of one picture: the surest `n` rows `x1 y1 x2 y2 score
+/// class`, none suppressed.
 pub fn own_detections(
     export: &Export,
     maps: &[(Tensor, Tensor)],
     size: (usize, usize),
     index: usize,
     n: usize,
-) -> Vec<Detection> {
+) -> Vec<[f32; 6]> {
     let raw = RawMaps {
         batch: maps[0].0.shape()[0],
         boxes: maps.iter().map(|(boxes, _)| boxes.data()).collect(),
@@ -151,7 +164,8 @@ pub fn own_detections(
         multi_label: true,
         ..Keep::to_measure()
     };
-    detections_of_maps(&head_shape(export, size), &raw, index, &keep)
+    let found = detections_of_maps(&head_shape(export, size), &raw, index, &keep);
+    found.iter().map(|d| [d.x1, d.y1, d.x2, d.y2, d.score, d.class as f32]).collect()
 }
 
 /// The rows `x1 y1 x2 y2 score class` of one picture in a file's own output, surest first, whether

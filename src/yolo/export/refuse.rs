@@ -60,8 +60,8 @@ pub(super) fn no_head(links: &Links, tail: &Tail) -> ExportError {
         "its boxes come from fully connected layers, as a transformer's do (RT-DETR, DETR); graftd trains the \
          convolutions of a YOLO's head: give an export of one, such as YOLO11 or YOLO26"
     } else if !tail.dense.is_empty() {
-        "its output comes from a fully connected layer, as a classifier's does; graftd trains detectors: \
-         export one with task detect"
+        "its output comes from a fully connected layer, as a classifier's does; graftd trains the \
+         heads of YOLO detectors: export one with task detect"
     } else {
         "no YOLO detection head was found (on the way back from its outputs there are no two convolutions per \
          level, one for boxes and one for classes); give an export of YOLOv5u, v8, v9, v10, 11, 12 or 26"

@@ -53,7 +53,13 @@ fn after(links: &Links, node: &NodeProto, known: &HashMap<&str, f64>, height: Op
                 (None, _) => first,
             }
         }
-        "Concat" if int_of(node, "axis", 1) != 1 => None,
+        "Concat" if !matches!(int_of(node, "axis", 1), 0 | 1) => None,
+        // YOLOv9's largest networks stack maps along a new first axis and sum over it.
+        "Unsqueeze" | "ReduceSum" => {
+            let given = || values::to_i64(links.constant(node.input.get(1)?)?).ok();
+            let axes = ints_of(node, "axes").map(<[i64]>::to_vec).or_else(given)?;
+            first.filter(|_| axes == [0])
+        }
         "Add" | "Sub" | "Mul" | "Div" | "Concat" | "Max" | "Min" | "Where" => {
             node.input.iter().find_map(stride_of)
         }
