@@ -147,7 +147,8 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
         .into_iter()
         .map(|value| Tensor::scalar(value).into())
         .collect();
-    let state: Vec<Value> = (0..1 + compiled.optimizer.n_moments())
+    // Average, moments and factors of learning rates: what they hold takes no time.
+    let state: Vec<Value> = (0..2 + compiled.optimizer.n_moments())
         .map(|_| Tensor::zeros([compiled.layout.count()]).into())
         .collect();
     let feeds: Vec<&Value> = outputs[compiled.n_outputs..]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::dataset::{DataSet, Split};
-use crate::train::{Outcome, Scope, TrainOptions, TrainingSet, Turns, fine_tune};
+use crate::train::{ClassChanges, Outcome, Scope, TrainOptions, TrainingSet, Turns, fine_tune};
 use crate::yolo::metrics::Evaluation;
 
 use super::failure::Failure;
@@ -44,6 +44,22 @@ pub(super) struct Args {
     /// Peak learning rate.
     #[arg(long, default_value_t = TrainOptions::default().lr)]
     lr: f64,
+    /// Learning rate of the layers before the last ones, as a factor of --lr.
+    #[arg(long, value_name = "FACTOR", default_value_t = TrainOptions::default().lr_before_last)]
+    lr_before_last: f64,
+    /// Whether the last layers learn alone at first.
+    #[arg(long, value_name = "BOOL", default_value_t = TrainOptions::default().last_alone,
+          action = clap::ArgAction::Set)]
+    last_alone: bool,
+    /// Give a class of the model another name; its labels may have either. May be given several times.
+    #[arg(long, value_name = "OLD=NEW", value_parser = renamed)]
+    rename: Vec<(String, String)>,
+    /// Take a class out of the model. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    drop: Vec<String>,
+    /// Confirm a new class whose name is much like one that the model has. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    new_class: Vec<String>,
     /// Variations of each picture; 1 takes the plain picture alone.
     #[arg(long, value_name = "N", default_value_t = TrainOptions::default().views)]
     views: u32,
@@ -79,6 +95,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         batch: args.batch,
         seed: args.seed,
         lr: args.lr,
+        lr_before_last: args.lr_before_last,
+        last_alone: args.last_alone,
+        classes: ClassChanges {
+            grow: true,
+            confirmed: args.new_class.clone(),
+            rename: args.rename.clone(),
+            drop: args.drop.clone(),
+        },
         views: args.views,
         turns: args.turns,
         patience: args.patience,
@@ -122,6 +146,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let what = if write { "it is written all the same" } else { "nothing is written (--force writes it)" };
     Err(Failure::Nothing(format!("not promoted: {}; {what}", outcome.verdict.reason)))
+}
+
+/// `OLD=NEW`.
+fn renamed(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.trim().is_empty() => Ok((old.into(), new.into())),
+        _ => Err("write it as OLD=NEW, such as weed=dandelion".into()),
+    }
 }
 
 /// Before the work begins: can the outcome be written at its end?

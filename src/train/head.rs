@@ -1,5 +1,7 @@
 //! The head in training: its two graphs, its weights, and batches of cached features.
 
+use std::collections::HashSet;
+
 use crate::grad::{Compiled, Optimizer, Schedule, compile};
 use crate::label::LabelBox;
 use crate::runtime::{Runtime, Session, SessionOptions, Value};
@@ -24,6 +26,10 @@ pub(super) struct Head {
     weights: Value,
     ema: Value,
     moments: Vec<Value>,
+    /// For each weight, a factor of its learning rate.
+    lr_scale: Value,
+    /// The factor of what stands before the last layers, as `lr_scale` has it.
+    before_last: f64,
     /// Steps taken.
     t: u64,
     gradients: Option<MapGradients>,
@@ -65,6 +71,8 @@ impl Head {
             moments: (0..compiled.optimizer.n_moments()).map(|_| zeros()).collect(),
             weights: Tensor::new([count], weights.clone()).into(),
             ema: Tensor::new([count], weights).into(),
+            lr_scale: Tensor::new([count], vec![1.0; count]).into(),
+            before_last: 1.0,
             maps: cut.maps.clone(),
             n_head_inputs: cut.n_head_inputs,
             shapes: shapes.to_vec(),
@@ -73,6 +81,16 @@ impl Head {
             t: 0,
             gradients: None,
         })
+    }
+
+    /// The learning rate of all that stands before the `last` constants, as a factor of the schedule's.
+    pub fn scale_before_last(&mut self, factor: f64, last: &HashSet<String>) {
+        if factor == self.before_last {
+            return;
+        }
+        let scale = self.compiled.layout.spread(|p| if last.contains(&p.name) { 1.0 } else { factor as f32 });
+        self.lr_scale = Tensor::new([scale.len()], scale).into();
+        self.before_last = factor;
     }
 
     /// Trained numbers.
@@ -167,6 +185,7 @@ impl Head {
             .chain(&map_gradients)
             .chain([&self.weights, &self.ema])
             .chain(&self.moments)
+            .chain([&self.lr_scale])
             .chain(&scalars)
             .collect();
         let mut results = self.step.run(&inputs)?.into_iter();

@@ -5,6 +5,7 @@
 //! drop-in, and the gate compares both on the hold-out.
 
 mod cache;
+mod classes;
 mod error;
 mod event;
 mod features;
@@ -18,11 +19,12 @@ mod set;
 mod views;
 
 pub use cache::CacheError;
+pub use classes::ClassChanges;
 pub use error::TrainError;
 pub use event::{EpochLoss, TrainEvent};
 pub use gate::{Verdict, judge};
 pub use options::{MAX_BATCH, MAX_VIEWS, Scope, TrainOptions, UnknownScope};
 pub use resources::{cpu_seconds, peak_rss_mb};
 pub use run::{Outcome, fine_tune};
-pub use set::{TrainingSet, UnknownClasses, renumber};
+pub use set::{ClassesError, TrainingSet, UnknownClasses, renumber};
 pub use views::Turns;

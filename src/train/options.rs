@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::classes::ClassChanges;
 use super::views::Turns;
 
 /// [`TrainOptions::batch`] and [`TrainOptions::views`] at most: a run may come from afar, and must not be
@@ -69,6 +70,12 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Peak learning rate of AdamW.
     pub lr: f64,
+    /// Learning rate of the layers before the last ones, as a factor of `lr`: they are nearer to what
+    /// they should be than the last ones are.
+    pub lr_before_last: f64,
+    /// Whether the last layers learn alone at first, so that their beginnings don't spoil what stands
+    /// before them.
+    pub last_alone: bool,
     /// Decoupled weight decay, on convolution kernels only.
     pub weight_decay: f64,
     /// Deterministic views per sample that the backbone sees once each; 1 is the plain picture alone.
@@ -81,6 +88,10 @@ pub struct TrainOptions {
     pub max_minutes: Option<f64>,
     /// Threads for the backbone, the head and the criterion; 0 takes one per core.
     pub threads: usize,
+    /// What becomes of the model's classes. Whoever runs a fleet counts on the classes that it has, so
+    /// neither the configuration nor a command from afar can change them.
+    #[serde(skip)]
+    pub classes: ClassChanges,
 }
 
 impl Default for TrainOptions {
@@ -92,12 +103,15 @@ impl Default for TrainOptions {
             batch: 8,
             seed: 0,
             lr: 0.004,
+            lr_before_last: 1.0,
+            last_alone: true,
             weight_decay: 5e-4,
             views: 8,
             turns: Turns::Mirror,
             patience: 15,
             max_minutes: None,
             threads: 0,
+            classes: ClassChanges::default(),
         }
     }
 }

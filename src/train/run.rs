@@ -20,6 +20,7 @@ use crate::yolo::cut::{self, Cut};
 use crate::yolo::decode::detections_of_maps;
 use crate::yolo::export::Export;
 use crate::yolo::graft::graft;
+use crate::yolo::grow::{verify, with_classes};
 use crate::yolo::letterbox::{Fit, Letterbox};
 use crate::yolo::maps::HeadShape;
 use crate::yolo::metrics::{Evaluation, Evaluator, TruthBox};
@@ -79,7 +80,7 @@ pub fn fine_tune(
     let started = Instant::now();
     let cpu_started = cpu_seconds();
     let export = Export::read(base).map_err(|source| TrainError::Base { path: base.to_owned(), source })?;
-    let set = set.clone().in_classes_of(&export.classes)?;
+    let (plan, set) = options.classes.apply(&export.classes, set.clone())?;
     if set.train.iter().all(|example| example.labels.is_empty()) {
         return Err(TrainError::TooLittle("no training picture has a box; label some first".into()));
     }
@@ -87,6 +88,15 @@ pub fn fine_tune(
         return Err(TrainError::TooLittle("no hold-out picture has a box; label some first".into()));
     }
     let size = input_size(&export, options.imgsz).map_err(TrainError::Option)?;
+    let session_options = SessionOptions { threads: options.threads };
+    // With its new classes, of which it knows nothing yet: that is what the candidate must be better than.
+    let export = if plan.is_what(&export.classes) {
+        export
+    } else {
+        with_classes(&export, &plan, size)
+            .and_then(|grown| verify(&export, &grown, &plan, size, runtime, &session_options).map(|()| grown))
+            .map_err(|source| TrainError::Base { path: base.to_owned(), source })?
+    };
     let holdout = Sample::look_at(&set.holdout)?;
     let samples = not_held_out(Sample::look_at(&set.train)?, &holdout)?;
 
@@ -96,7 +106,12 @@ pub fn fine_tune(
         Scope::Head => &cut::whole_head,
     };
     let cut = Cut::new(&export, chooses, size)?;
-    let session_options = SessionOptions { threads: options.threads };
+    let last = export
+        .convs
+        .iter()
+        .filter(|conv| export.is_last(conv))
+        .flat_map(|conv| export.parameters(conv).map(str::to_owned))
+        .collect();
     let mut backbone = Backbone::load(&export, &cut, size, runtime, &session_options)?;
     let batch = options.batch.min(samples.len());
     let head = Head::new(&cut, backbone.shapes(), batch, runtime, &session_options)?;
@@ -125,6 +140,7 @@ pub fn fine_tune(
         shape,
         classes: &export.classes,
         head,
+        last,
         features,
         views,
         samples,
@@ -211,6 +227,9 @@ fn check(options: &TrainOptions) -> Result<(), TrainError> {
     if !(options.lr > 0.0 && options.lr.is_finite()) {
         return complain("lr", options.lr.to_string(), "above 0");
     }
+    if !(0.0..=1.0).contains(&options.lr_before_last) {
+        return complain("lr_before_last", options.lr_before_last.to_string(), "from 0 to 1");
+    }
     if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
         return complain("weight_decay", options.weight_decay.to_string(), "0 or more");
     }
@@ -226,6 +245,8 @@ struct Run<'a> {
     shape: HeadShape,
     classes: &'a [String],
     head: Head,
+    /// Constants of the last convolution of each branch and level.
+    last: HashSet<String>,
     features: FeatureCache,
     views: Views,
     samples: Vec<Sample<'a>>,
@@ -273,6 +294,7 @@ impl Run<'_> {
                     .map(|&(sample, view)| self.views.labels(&self.samples[sample], view))
                     .collect();
                 let batch = self.head.read(&self.features, &keys);
+                self.head.scale_before_last(course.before_last(t), &self.last);
                 let (loss, gradient_norm) = self.head.train(&batch, &truth, &criterion, &course.at(t))?;
                 // The criterion's polynomials take a NaN for a small number; the gradient shows it.
                 if !loss.total().is_finite() || !gradient_norm.is_finite() {

@@ -10,6 +10,7 @@ pub mod detection;
 pub mod export;
 pub mod geometry;
 pub mod graft;
+pub mod grow;
 pub mod letterbox;
 pub mod maps;
 pub mod metrics;
