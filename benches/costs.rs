@@ -161,7 +161,8 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
         .map(|value| Tensor::scalar(value).into())
         .collect();
     let scale = Tensor::scalar(1.0).into();
-    let state: Vec<Value> = (0..1 + compiled.optimizer.n_moments()).map(|_| zeros()).collect();
+    // Average, moments and factors of learning rates: what they hold takes no time.
+    let state: Vec<Value> = (0..2 + compiled.optimizer.n_moments()).map(|_| zeros()).collect();
     let feeds: Vec<&Value> =
         [&weights, &gradient, &scale].into_iter().chain(&state).chain(&scalars).collect();
     let update_ms = time(6, || Ok(update.run(&feeds)?))? / BATCH as f64;

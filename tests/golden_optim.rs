@@ -1,4 +1,5 @@
-//! Twenty steps of AdamW and of SGD with Nesterov momentum, on both runtimes, against PyTorch's.
+//! Twenty steps of AdamW and of SGD with Nesterov momentum, on both runtimes, against PyTorch's; with
+//! one learning rate and with one per layer.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -104,6 +105,49 @@ fn golden_optimisers_agree_with_the_reference_on_both_runtimes() {
                         );
                     }
                 }
+            }
+        }
+    }
+}
+
+/// The first convolution stands still for some steps and then learns more slowly than the last one.
+/// `tests/python/optim_groups.py` made the reference with PyTorch's parameter groups.
+#[test]
+fn golden_layers_with_rates_of_their_own_agree_with_the_reference() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/optim/groups.json");
+    let reference: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let described = index("optim");
+    for case in reference["cases"].as_array().unwrap() {
+        let file = case["golden"].as_str().unwrap();
+        let golden = described["cases"].as_array().unwrap().iter().find(|c| c["file"] == file).unwrap();
+        for runtime in runtimes() {
+            let mut npz = Npz::open(&goldens("optim").join(file));
+            let mut stepper = Stepper::new(&head(&mut npz), optimizer(golden), &*runtime);
+            let (x, target, lr) = (npz.tensor("x"), npz.tensor("target"), npz.array::<f64>("lr"));
+            let cells = x.data().len() / 20;
+            for t in 0..case["steps"].as_u64().unwrap() {
+                let still = t < case["still"].as_u64().unwrap();
+                let share = if still { 0.0 } else { case["share"].as_f64().unwrap() as f32 };
+                stepper.scale_lr(|name| if name.starts_with("0.") { share } else { 1.0 });
+                let t = t as usize;
+                let input = Tensor::new([2, 4, 6, 6], x.data()[t * cells..(t + 1) * cells].to_vec());
+                let schedule = Schedule {
+                    lr: lr[t],
+                    weight_decay: case["weight_decay"].as_f64().unwrap(),
+                    clip_norm: case["clip_norm"].as_f64().unwrap_or(f64::INFINITY),
+                    ema_decay: 0.9,
+                };
+                stepper.step(&[input], &schedule, |outputs| vec![gradient(&outputs[0], &target)]);
+                if still {
+                    let start = npz.tensor("w.0.0.weight");
+                    assert_eq!(stepper.constant(&stepper.weights, "0.weight"), start.data(), "step {t}");
+                }
+            }
+            for name in NAMES {
+                let after: Vec<f32> = serde_json::from_value(case["after"][name].clone()).unwrap();
+                let difference = relative_difference(stepper.constant(&stepper.weights, name), &after);
+                let runtime = runtime.name();
+                assert!(difference < TOLERANCE, "{file} on {runtime}: {name} is off by {difference:.1e}");
             }
         }
     }

@@ -11,8 +11,6 @@ use std::process::Output;
 use serde_json::Value;
 use support::{classes, drawn, goldens, graftd, python};
 
-const CLASSES: [&str; 3] = ["weed", "crop", "stone"];
-
 fn train(base: &Path, data: &Path, out: &Path, arguments: &[&str]) -> Output {
     let mut command = graftd();
     command.arg("train").arg("--base").arg(base).arg("--data").arg(data).arg("--out").arg(out);
@@ -225,16 +223,6 @@ fn a_reader_that_leaves_changes_neither_the_model_nor_the_exit_code() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(3));
     assert!(out.is_file());
-}
-
-#[test]
-fn classes_of_the_data_are_matched_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = drawn::data_set(folder.path(), &CLASSES, 4, 2, 160);
-    let output = train(&export("yolo11n.onnx"), &data, &folder.path().join("new.onnx"), &["--epochs", "1"]);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{message}");
-    assert!(message.contains("the model has no class"), "{message}");
 }
 
 /// The events of a run that say what it chose: what, value, reason.

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 use crate::dataset::{DataSet, Split};
 use crate::train::{
-    Control, Distill, Folders, Outcome, Rate, ScopeChoice, TrainOptions, TrainingSet, Turns, fine_tune,
-    forget_checkpoint,
+    ClassChanges, Control, Distill, Folders, Outcome, Rate, ScopeChoice, TrainOptions, TrainingSet, Turns,
+    fine_tune, forget_checkpoint,
 };
 use crate::yolo::metrics::Evaluation;
 
@@ -47,6 +47,22 @@ pub(super) struct Args {
     /// Peak learning rate, or auto, which tries some.
     #[arg(long, default_value_t = TrainOptions::default().lr)]
     lr: Rate,
+    /// Learning rate of the layers before the last ones, as a factor of --lr.
+    #[arg(long, value_name = "FACTOR", default_value_t = TrainOptions::default().lr_before_last)]
+    lr_before_last: f64,
+    /// Whether the last layers learn alone at first.
+    #[arg(long, value_name = "BOOL", default_value_t = TrainOptions::default().last_alone,
+          action = clap::ArgAction::Set)]
+    last_alone: bool,
+    /// Give a class of the model another name; its labels may have either. May be given several times.
+    #[arg(long, value_name = "OLD=NEW", value_parser = renamed)]
+    rename: Vec<(String, String)>,
+    /// Take a class out of the model. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    drop: Vec<String>,
+    /// Confirm a new class whose name is much like one that the model has. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    new_class: Vec<String>,
     /// Variations of each picture; 1 takes the plain picture alone.
     #[arg(long, value_name = "N", default_value_t = TrainOptions::default().views)]
     views: u32,
@@ -108,6 +124,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         batch: args.batch,
         seed: args.seed,
         lr: args.lr,
+        lr_before_last: args.lr_before_last,
+        last_alone: args.last_alone,
+        classes: ClassChanges {
+            grow: true,
+            confirmed: args.new_class.clone(),
+            rename: args.rename.clone(),
+            drop: args.drop.clone(),
+        },
         views: args.views,
         mosaic: args.mosaic,
         turns: args.turns,
@@ -166,6 +190,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 fn forget(cache: &Path) {
     if let Err(error) = forget_checkpoint(cache) {
         tracing::warn!("the checkpoint in {} can't be deleted: {error}", cache.display());
+    }
+}
+
+/// `OLD=NEW`.
+fn renamed(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.trim().is_empty() => Ok((old.into(), new.into())),
+        _ => Err("write it as OLD=NEW, such as weed=dandelion".into()),
     }
 }
 

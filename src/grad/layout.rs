@@ -86,14 +86,18 @@ impl ParameterLayout {
             .map(|parameter| (parameter, &flat[parameter.offset..parameter.offset + parameter.count()]))
     }
 
-    /// 1 for values that decay, 0 for those that don't.
-    pub(super) fn decay_mask(&self) -> Vec<f32> {
+    /// A flat tensor with one number for all values of each constant, such as the factors of their
+    /// learning rates.
+    pub fn spread(&self, number: impl Fn(&Parameter) -> f32) -> Vec<f32> {
         self.parameters
             .iter()
-            .flat_map(|parameter| {
-                std::iter::repeat_n(if parameter.decays() { 1.0 } else { 0.0 }, parameter.count())
-            })
+            .flat_map(|parameter| std::iter::repeat_n(number(parameter), parameter.count()))
             .collect()
+    }
+
+    /// 1 for values that decay, 0 for those that don't.
+    pub(super) fn decay_mask(&self) -> Vec<f32> {
+        self.spread(|parameter| if parameter.decays() { 1.0 } else { 0.0 })
     }
 
     /// Takes the flat tensor `weights` of a graph apart into values named as the constants.

@@ -2,7 +2,9 @@
 //! average of the weights, all on the flat tensor.
 //!
 //! Inputs that an optimiser adds to the step graph, after `weights`, in this order: `ema`, then the
-//! moments (`momentum`; or `first_moment`, `second_moment`), then the scalars of [`Schedule`].
+//! moments (`momentum`; or `first_moment`, `second_moment`), then `lr_scale`, then the scalars of
+//! [`Schedule`]. `lr_scale` is flat as the weights are and holds a factor for each one's learning rate:
+//! 1 takes it as it is, 0 keeps the weight where it is (its moments go on).
 //! Outputs: `weights.next`, `ema.next`, the moments likewise, then `gradient_norm` (before
 //! clipping).
 
@@ -94,6 +96,7 @@ impl Optimizer {
             Optimizer::AdamW { beta1, beta2, epsilon } => {
                 let first = graph.input("first_moment", &shape);
                 let second = graph.input("second_moment", &shape);
+                let scale = graph.input("lr_scale", &shape);
                 let step = graph.input("step_size", &[]);
                 let root = graph.input("second_moment_correction", &[]);
                 let decay = graph.input("decay", &[]);
@@ -109,12 +112,15 @@ impl Optimizer {
                 let shift = graph.op("Mul", &[&direction, &step], &[])?;
                 let shrink = graph.op("Mul", &[&mask, &decay], &[])?;
                 let shrink = graph.op("Mul", &[weights, &shrink], &[])?;
-                let kept = graph.op("Sub", &[weights, &shrink], &[])?;
-                let next = graph.op("Sub", &[&kept, &shift], &[])?;
+                // Decay is decoupled from the gradient, not from the learning rate.
+                let change = graph.op("Add", &[&shift, &shrink], &[])?;
+                let change = graph.op("Mul", &[&change, &scale], &[])?;
+                let next = graph.op("Sub", &[weights, &change], &[])?;
                 finish(graph, &next, &ema, &[("first_moment", &first), ("second_moment", &second)], &norm)
             }
             Optimizer::SgdNesterov { momentum } => {
                 let buffer = graph.input("momentum", &shape);
+                let scale = graph.input("lr_scale", &shape);
                 let lr = graph.input("lr", &[]);
                 let decay = graph.input("decay", &[]);
                 let (gradient, norm) = clip(graph, gradient)?;
@@ -127,6 +133,7 @@ impl Optimizer {
                 let ahead = graph.op("Mul", &[&buffer, &mu], &[])?;
                 let direction = graph.op("Add", &[&gradient, &ahead], &[])?;
                 let shift = graph.op("Mul", &[&direction, &lr], &[])?;
+                let shift = graph.op("Mul", &[&shift, &scale], &[])?;
                 let next = graph.op("Sub", &[weights, &shift], &[])?;
                 finish(graph, &next, &ema, &[("momentum", &buffer)], &norm)
             }

@@ -1,5 +1,6 @@
 //! The loop: epochs over cached features, each measured on the hold-out and put on the disk.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::grad::Schedule;
@@ -35,6 +36,8 @@ pub(super) struct Epochs<'a> {
     pub shape: HeadShape,
     pub classes: &'a [String],
     pub head: Head,
+    /// Constants of the last convolution of each branch and level.
+    pub last: HashSet<String>,
     pub features: FeatureCache,
     pub views: Views<'a>,
     pub views_per_sample: u32,
@@ -205,8 +208,10 @@ impl Epochs<'_> {
         let mut paused = Duration::ZERO;
         let mut sum = Loss::default();
         for (number, members) in batches.iter().enumerate() {
-            let mut schedule = course.at(u64::from(epoch - 1) * batches.len() as u64 + number as u64);
+            let t = u64::from(epoch - 1) * batches.len() as u64 + number as u64;
+            let mut schedule = course.at(t);
             schedule.lr *= progress.lr_factor;
+            self.head.scale_before_last(course.before_last(t), &self.last);
             let (loss, norm, waited) = self.step(members, criterion, &schedule)?;
             paused += waited;
             // The criterion's polynomials take a NaN for a small number; the gradient shows it.

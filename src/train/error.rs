@@ -11,7 +11,7 @@ use crate::yolo::export::ExportError;
 
 use super::cache::CacheError;
 use super::memory::MemoryError;
-use super::set::UnknownClasses;
+use super::set::ClassesError;
 
 /// Why a run ended without an outcome.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +24,9 @@ pub enum TrainError {
         /// Why not.
         source: ExportError,
     },
-    /// The labels name classes that the model does not have.
+    /// The labels' classes and the model's don't come together.
     #[error(transparent)]
-    Classes(#[from] UnknownClasses),
+    Classes(#[from] ClassesError),
     /// An option is out of its range or does not fit the model.
     #[error("{0}")]
     Option(String),

@@ -3,6 +3,8 @@
 //! A batch goes through in parts of a few pictures, whose gradients add up: what a run holds in memory
 //! is what a part needs, and the step is that of the whole batch all the same.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::grad::{Compiled, Optimizer, Schedule, compile};
@@ -38,6 +40,10 @@ pub(super) struct Head {
     teacher: Value,
     ema: Value,
     moments: Vec<Value>,
+    /// For each weight, a factor of its learning rate.
+    lr_scale: Value,
+    /// The factor of what stands before the last layers, as `lr_scale` has it.
+    before_last: f64,
     /// Steps taken.
     t: u64,
     /// Σ of the gradients of the parts since the last update.
@@ -104,6 +110,8 @@ impl Head {
             weights: Tensor::new([count], weights.clone()).into(),
             teacher: Tensor::new([count], weights.clone()).into(),
             ema: Tensor::new([count], weights).into(),
+            lr_scale: Tensor::new([count], vec![1.0; count]).into(),
+            before_last: 1.0,
             maps: cut.maps.clone(),
             n_head_inputs: cut.n_head_inputs,
             shapes: shapes.to_vec(),
@@ -113,6 +121,16 @@ impl Head {
             gradient_sum: None,
             gradients: None,
         })
+    }
+
+    /// The learning rate of all that stands before the `last` constants, as a factor of the schedule's.
+    pub fn scale_before_last(&mut self, factor: f64, last: &HashSet<String>) {
+        if factor == self.before_last {
+            return;
+        }
+        let scale = self.compiled.layout.spread(|p| if last.contains(&p.name) { 1.0 } else { factor as f32 });
+        self.lr_scale = Tensor::new([scale.len()], scale).into();
+        self.before_last = factor;
     }
 
     /// Pictures that go through the graphs at once.
@@ -277,6 +295,7 @@ impl Head {
         let inputs: Vec<&Value> = [&self.weights, &gradient, &scale, &self.ema]
             .into_iter()
             .chain(&self.moments)
+            .chain([&self.lr_scale])
             .chain(&scalars)
             .collect();
         let mut results = self.update.run(&inputs)?.into_iter();

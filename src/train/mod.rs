@@ -7,6 +7,7 @@
 mod batches;
 mod cache;
 mod checkpoint;
+mod classes;
 mod control;
 mod coverage;
 mod epochs;
@@ -31,6 +32,7 @@ mod views;
 
 pub use cache::CacheError;
 pub use checkpoint::{forget_checkpoint, has_checkpoint};
+pub use classes::ClassChanges;
 pub use control::Control;
 pub use coverage::Distill;
 pub use error::TrainError;
@@ -42,5 +44,5 @@ pub use memory::{Admission, Memory, MemoryError, Record};
 pub use options::{MAX_BATCH, MAX_VIEWS, Rate, Scope, ScopeChoice, TrainOptions, UnknownScope};
 pub use resources::{cpu_seconds, peak_rss_mb};
 pub use run::{Folders, Outcome, fine_tune};
-pub use set::{TrainingSet, UnknownClasses, renumber};
+pub use set::{ClassesError, TrainingSet, UnknownClasses, renumber};
 pub use views::Turns;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::yolo::cut;
 
+use super::classes::ClassChanges;
 use super::coverage::Distill;
 use super::views::Turns;
 
@@ -194,6 +195,12 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Peak learning rate of AdamW.
     pub lr: Rate,
+    /// Learning rate of the layers before the last ones, as a factor of `lr`: they are nearer to what
+    /// they should be than the last ones are.
+    pub lr_before_last: f64,
+    /// Whether the last layers learn alone at first, so that their beginnings don't spoil what stands
+    /// before them.
+    pub last_alone: bool,
     /// Decoupled weight decay, on convolution kernels only.
     pub weight_decay: f64,
     /// Deterministic views per sample that the backbone sees once each; 1 is the plain picture alone.
@@ -224,6 +231,10 @@ pub struct TrainOptions {
     pub cache_mb: u64,
     /// Threads for the backbone, the head and the criterion; 0 takes one per core.
     pub threads: usize,
+    /// What becomes of the model's classes. Whoever runs a fleet counts on the classes that it has, so
+    /// neither the configuration nor a command from afar can change them.
+    #[serde(skip)]
+    pub classes: ClassChanges,
 }
 
 impl Default for TrainOptions {
@@ -235,6 +246,8 @@ impl Default for TrainOptions {
             batch: 8,
             seed: 0,
             lr: Rate::Fixed(DEFAULT_LR),
+            lr_before_last: 1.0,
+            last_alone: true,
             weight_decay: 5e-4,
             views: 8,
             mosaic: 0.0,
@@ -248,6 +261,7 @@ impl Default for TrainOptions {
             max_memory_mb: None,
             cache_mb: 4096,
             threads: 0,
+            classes: ClassChanges::default(),
         }
     }
 }

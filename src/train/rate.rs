@@ -63,6 +63,7 @@ impl Epochs<'_> {
                         Member::View(learnt[turn % learnt.len()], view)
                     })
                     .collect();
+                self.head.scale_before_last(course.before_last(step as u64), &self.last);
                 self.step(&members, criterion, &course.at(step as u64))?;
             }
             tried.push((rate, self.loss_of(&asked, criterion)?));

@@ -12,6 +12,7 @@ use crate::yolo::backbone::{head_shape, input_size};
 use crate::yolo::distil::{Coverage, known_classes};
 use crate::yolo::export::Export;
 use crate::yolo::graft::graft;
+use crate::yolo::grow::{verify, with_classes};
 use crate::yolo::metrics::{Evaluation, Measurement};
 
 use super::cache::{FeatureKey, hash, prune_beside};
@@ -96,7 +97,7 @@ pub fn fine_tune<'a>(
     let started = Instant::now();
     let cpu_started = cpu_seconds();
     let export = Export::read(base).map_err(|source| TrainError::Base { path: base.to_owned(), source })?;
-    let set = set.clone().in_classes_of(&export.classes)?;
+    let (classes, set) = options.classes.apply(&export.classes, set.clone())?;
     if set.train.iter().all(|example| example.labels.is_empty()) {
         return Err(TrainError::TooLittle("no training picture has a box; label some first".into()));
     }
@@ -104,10 +105,26 @@ pub fn fine_tune<'a>(
         return Err(TrainError::TooLittle("no hold-out picture has a box; label some first".into()));
     }
     let size = input_size(&export, options.imgsz).map_err(TrainError::Option)?;
+    let session_options = SessionOptions { threads: options.threads };
+    // With its new classes, of which it knows nothing yet: that is what the candidate must be better than.
+    let export = if classes.is_what(&export.classes) {
+        export
+    } else {
+        with_classes(&export, &classes, size)
+            .and_then(|grown| {
+                verify(&export, &grown, &classes, size, runtime, &session_options).map(|()| grown)
+            })
+            .map_err(|source| TrainError::Base { path: base.to_owned(), source })?
+    };
     let mut holdout = Sample::look_at(&set.holdout)?;
     let mut samples = not_held_out(Sample::look_at(&set.train)?, &holdout)?;
 
-    let session_options = SessionOptions { threads: options.threads };
+    let last = export
+        .convs
+        .iter()
+        .filter(|conv| export.is_last(conv))
+        .flat_map(|conv| export.parameters(conv).map(str::to_owned))
+        .collect();
     let work = Work {
         samples: samples.len(),
         boxes: samples.iter().map(|sample| sample.example.labels.len()).sum(),
@@ -179,6 +196,7 @@ pub fn fine_tune<'a>(
         shape: head_shape(&export, size),
         classes: &export.classes,
         head,
+        last,
         features,
         views,
         views_per_sample: plan.views,
@@ -323,6 +341,9 @@ fn check(options: &TrainOptions) -> Result<(), TrainError> {
         && !(lr > 0.0 && lr.is_finite())
     {
         return complain("lr", lr.to_string(), "above 0, or auto");
+    }
+    if !(0.0..=1.0).contains(&options.lr_before_last) {
+        return complain("lr_before_last", options.lr_before_last.to_string(), "from 0 to 1");
     }
     if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
         return complain("weight_decay", options.weight_decay.to_string(), "0 or more");

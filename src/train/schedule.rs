@@ -20,23 +20,45 @@ pub(super) struct Course {
     warm_up: u64,
     lr: f64,
     weight_decay: f64,
+    /// Steps that the last layers learn alone.
+    alone: u64,
+    before_last: f64,
 }
 
 impl Course {
     /// `lr` is the peak.
     pub fn new(options: &TrainOptions, lr: f64, steps_per_epoch: usize) -> Self {
         let steps = u64::from(options.epochs) * steps_per_epoch as u64;
-        // Three epochs as YOLO training has it, but on few pictures not most of the run.
         Course {
+            // Three epochs as YOLO training has it, but on few pictures not most of the run.
             warm_up: (3 * steps_per_epoch as u64).min(steps / 10).max(1),
+            alone: alone(options, steps_per_epoch as u64, steps),
             ..Course::of_steps(options, lr, steps)
         }
     }
 
     /// A course of so many steps, a tenth of them to warm up.
     pub fn of_steps(options: &TrainOptions, lr: f64, steps: u64) -> Self {
-        let warm_up = (steps / 10).max(1);
-        Course { steps, warm_up, lr, weight_decay: options.weight_decay }
+        Course {
+            steps,
+            warm_up: (steps / 10).max(1),
+            lr,
+            weight_decay: options.weight_decay,
+            alone: alone(options, 1, steps),
+            before_last: options.lr_before_last,
+        }
+    }
+
+    /// The factor of the learning rate at step `t`, from 0, for all that stands before the last layers.
+    /// Where these have learnt alone, the others warm up as everything does at the start.
+    pub fn before_last(&self, t: u64) -> f64 {
+        match t.checked_sub(self.alone) {
+            None => 0.0,
+            Some(since) if self.alone > 0 && since < self.warm_up => {
+                self.before_last * (since + 1) as f64 / self.warm_up as f64
+            }
+            Some(_) => self.before_last,
+        }
     }
 
     /// The settings of step `t`, from 0: the learning rate rises in a line, then falls along half a
@@ -59,6 +81,12 @@ impl Course {
     }
 }
 
+/// Steps that the last layers learn alone: long enough to find their level, but never so long that the
+/// others come too late.
+fn alone(options: &TrainOptions, steps_per_epoch: u64, steps: u64) -> u64 {
+    if options.last_alone { steps_per_epoch.max(steps.div_ceil(20)).min(steps / 4) } else { 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +107,19 @@ mod tests {
         let options = TrainOptions { epochs: 5, ..TrainOptions::default() };
         let course = Course::new(&options, 1.0, 4);
         assert_eq!(course.warm_up, 2);
+    }
+
+    #[test]
+    fn the_last_layers_learn_alone_at_first() {
+        let options = TrainOptions { epochs: 40, lr_before_last: 0.5, ..TrainOptions::default() };
+        let course = Course::new(&options, 0.1, 4);
+        let factors: Vec<f64> = (0..160).map(|t| course.before_last(t)).collect();
+        assert_eq!(factors.iter().filter(|&&factor| factor == 0.0).count(), 8, "a twentieth");
+        assert!(factors.is_sorted() && factors[8] > 0.0 && factors[20] == 0.5);
+
+        let together = TrainOptions { last_alone: false, ..options };
+        assert_eq!(Course::new(&together, 0.1, 4).before_last(0), 0.5);
+        let short = TrainOptions { epochs: 1, ..TrainOptions::default() };
+        assert_eq!(Course::new(&short, 0.1, 4).before_last(2), 1.0, "a quarter of a run at most");
     }
 }

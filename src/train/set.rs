@@ -2,6 +2,8 @@
 
 use crate::dataset::Example;
 
+use super::classes::listed;
+
 /// Examples whose labels count in `classes`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingSet {
@@ -13,15 +15,26 @@ pub struct TrainingSet {
     pub holdout: Vec<Example>,
 }
 
+/// Why labels and the model's classes don't come together.
+#[derive(Debug, thiserror::Error)]
+pub enum ClassesError {
+    /// Labels whose classes the model does not have.
+    #[error(transparent)]
+    Unknown(#[from] UnknownClasses),
+    /// A change of the model's classes that makes no sense. The text says what to do.
+    #[error("{0}")]
+    Change(String),
+}
+
 /// Labels whose classes the model does not have.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the model has no class {}; it has {}. Rename the classes in data.yaml to the model's, or take a base \
-     model that has them", unknown.join(", "), known.join(", ")
+    "the model has no class {}; it has {known}. Rename the classes in data.yaml to the model's, or take a \
+     base model that has them", unknown.join(", ")
 )]
 pub struct UnknownClasses {
     unknown: Vec<String>,
-    known: Vec<String>,
+    known: String,
 }
 
 impl TrainingSet {
@@ -59,9 +72,5 @@ pub fn renumber(examples: &mut [Example], from: &[String], to: &[String]) -> Res
     }
     unknown.sort();
     unknown.dedup();
-    let mut known: Vec<String> = to.iter().take(10).map(|name| format!("{name:?}")).collect();
-    if to.len() > 10 {
-        known.push(format!("… ({} classes)", to.len()));
-    }
-    Err(UnknownClasses { unknown, known })
+    Err(UnknownClasses { unknown, known: listed(to) })
 }

@@ -11,6 +11,7 @@ pub mod distil;
 pub mod export;
 pub mod geometry;
 pub mod graft;
+pub mod grow;
 pub mod letterbox;
 pub mod maps;
 pub mod metrics;

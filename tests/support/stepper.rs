@@ -26,6 +26,7 @@ pub struct Stepper {
     pub weights: Value,
     pub ema: Value,
     moments: Vec<Value>,
+    lr_scale: Value,
     pub gradient_norm: f32,
     t: u64,
 }
@@ -44,9 +45,16 @@ impl Stepper {
             ema: Tensor::new([count], weights).into(),
             moments: (0..optimizer.n_moments()).map(|_| Tensor::zeros([count]).into()).collect(),
             gradient_norm: f32::NAN,
+            lr_scale: Tensor::new([count], vec![1.0; count]).into(),
             compiled,
             t: 0,
         }
+    }
+
+    /// From here on, each constant's learning rate is the schedule's times this factor.
+    pub fn scale_lr(&mut self, factor: impl Fn(&str) -> f32) {
+        let factors = self.compiled.layout.spread(|parameter| factor(&parameter.name));
+        self.lr_scale = Tensor::new([factors.len()], factors).into();
     }
 
     /// One step; `gradients` turns the outputs into d(loss)/d(outputs).
@@ -76,6 +84,7 @@ impl Stepper {
         let feeds: Vec<&Value> = [&self.weights, &gradient, &one, &self.ema]
             .into_iter()
             .chain(&self.moments)
+            .chain([&self.lr_scale])
             .chain(&scalars)
             .collect();
         let mut results = self.update.run(&feeds).unwrap();
