@@ -163,6 +163,30 @@ def by_hand(yolo, path, size, export=True, fuse=False, **options):
     torch.onnx.export(model, (image,), str(path), **options)
 
 
+def one_map(yolo, path, size):
+    """The network with both branches of a level in one map, as releases before 8.3 wrote it."""
+    model = yolo.model.eval().fuse(verbose=False)
+    head, (height, width) = model.model[-1], size
+
+    def forward(features):
+        maps = [torch.cat((head.cv2[i](x), head.cv3[i](x)), 1) for i, x in enumerate(features)]
+        boxes, scores = torch.cat([m.flatten(2) for m in maps], 2).split((4 * head.reg_max, head.nc), 1)
+        cells, strides = [], []
+        for stride in map(int, head.stride):
+            rows, columns = torch.meshgrid(
+                torch.arange(height // stride) + 0.5, torch.arange(width // stride) + 0.5, indexing="ij"
+            )
+            cells.append(torch.stack((columns, rows)).flatten(1))
+            strides.append(torch.full((cells[-1].shape[1],), float(stride)))
+        cells, strides = torch.cat(cells, 1), torch.cat(strides)
+        near, far = head.dfl(boxes).chunk(2, 1)
+        low, high = cells - near, cells + far
+        return torch.cat((torch.cat(((low + high) / 2, high - low), 1) * strides, scores.sigmoid()), 1)
+
+    head.forward = forward
+    torch.onnx.export(model, (torch.zeros(1, 3, *size),), str(path), dynamo=False, opset_version=17)
+
+
 def raw_maps(yolo, path, size):
     """The network without decoding: its outputs are the raw maps, as exports for NPUs have them."""
     model = yolo.model.eval().fuse(verbose=False)
@@ -378,6 +402,7 @@ def full_size():
         "yolo11n-no-metadata": Case(one, after=[without_metadata]),
         "yolov8n-p6-no-metadata": Case("yolov8n-p6.yaml", after=[without_metadata], size=(192, 192)),
         "yolov8n-shared": Case("yolov8n.yaml", after=[with_shared_constants]),
+        "yolov8n-one-map": Case("yolov8n.yaml", one_map, after=[without_names]),
         "yolov8n-raw-maps": Case("yolov8n.yaml", raw_maps),
         "yolo11n-ort-extended": Case(one, after=[optimised("EXTENDED")], reject="optimis"),
         "yolo11n-ort-all": Case(one, after=[optimised("ALL")], reject="optimis"),
@@ -414,6 +439,7 @@ def tiny():
         "tiny-external": Case(plain, after=[with_external_data], **size),
         "tiny-shared": Case(plain, after=[with_shared_constants], **size),
         "tiny-raw-maps": Case(plain, raw_maps, **size),
+        "tiny-one-map": Case(plain, one_map, after=[without_names], **size),
         "tiny-opset12": Case(plain, opset=12, **size),
         "tiny-opset22": Case(plain, opset=22, **size),
         "tiny-64x96": Case(plain, size=(64, 96), classes=2),

@@ -196,6 +196,9 @@ pub fn rows_of_output(output: &Tensor, index: usize, n_classes: usize, n: usize)
 /// may stand in another order, so each looks for its like; the surest rows of one must have theirs
 /// in the other and the other way round, except where scores end.
 pub fn row_difference(a: &[[f32; 6]], b: &[[f32; 6]]) -> (f32, f32) {
+    if !a.iter().chain(b).flatten().all(|value| value.is_finite()) {
+        return (f32::INFINITY, f32::INFINITY);
+    }
     let (mut pixels, mut score) = (0.0_f32, 0.0_f32);
     let last = |rows: &[[f32; 6]]| rows.last().map_or(0.0, |row| row[4]);
     let floor = last(a).max(last(b)) + 1e-4;

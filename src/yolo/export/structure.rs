@@ -1,6 +1,6 @@
 //! Tells levels and branches of raw maps by what the graph does with them, whatever its names are.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::onnx::{Links, values};
 
@@ -44,20 +44,15 @@ pub(super) fn channels(links: &Links, conv: usize) -> Result<usize, ExportError>
 fn box_and_class(links: &Links, a: usize, b: usize) -> Result<Pair, ExportError> {
     let (used_a, used_b) = (Uses::of(links, a), Uses::of(links, b));
     let pair = |boxes, classes| Ok(Pair { boxes, classes });
-    match (used_a.as_scores(), used_b.as_scores()) {
+    match (used_a.sigmoid, used_b.sigmoid) {
         (true, false) => return pair(b, a),
         (false, true) => return pair(a, b),
         _ => {}
     }
-    // Both go the same way, because one `Concat` along the channels made one map of them: boxes stand
-    // first in it.
-    for (_, inputs) in
-        used_a.concats.iter().filter(|(concat, _)| used_b.concats.iter().any(|c| c.0 == *concat))
-    {
-        let other = used_b.concats.iter().find(|(concat, _)| used_a.concats.iter().any(|c| c.0 == *concat));
-        if let (Some(&first), Some(&second)) = (inputs.first(), other.and_then(|(_, inputs)| inputs.first()))
-            && first != second
-        {
+    // Both go the same way where one `Concat` along the channels makes one map of them, as exports of
+    // older releases do: boxes stand first in it.
+    for (concat, first) in &used_a.concats {
+        if let Some(second) = used_b.concats.get(concat).filter(|&second| second != first) {
             return if first < second { pair(a, b) } else { pair(b, a) };
         }
     }
@@ -74,9 +69,8 @@ fn box_and_class(links: &Links, a: usize, b: usize) -> Result<Pair, ExportError>
 #[derive(Default)]
 struct Uses {
     sigmoid: bool,
-    arithmetic: bool,
-    /// `Concat` nodes on the way, with the positions at which the map goes in.
-    concats: Vec<(usize, Vec<usize>)>,
+    /// `Concat` nodes on the way, with the position at which the map goes in.
+    concats: BTreeMap<usize, usize>,
 }
 
 impl Uses {
@@ -86,30 +80,23 @@ impl Uses {
         let mut seen = HashSet::new();
         let mut open: Vec<&str> = graph.node[conv].output.iter().map(String::as_str).collect();
         while let Some(name) = open.pop() {
-            for &index in links.consumers(name) {
+            for &index in links.consumers(name).iter().filter(|&&index| seen.insert(index)) {
                 let node = &graph.node[index];
-                if node.op_type() == "Concat" {
-                    let positions = node.input.iter().enumerate().filter(|(_, input)| *input == name);
-                    uses.concats.push((index, positions.map(|(position, _)| position).collect()));
-                }
-                if !seen.insert(index) {
-                    continue;
-                }
                 match node.op_type() {
+                    "Sigmoid" => uses.sigmoid = true,
                     "Reshape" | "Transpose" | "Concat" | "Split" | "Slice" | "Flatten" | "Squeeze"
                     | "Unsqueeze" | "Identity" | "Cast" | "Gather" => {
+                        if node.op_type() == "Concat"
+                            && let Some(position) = node.input.iter().position(|input| input == name)
+                        {
+                            uses.concats.insert(index, position);
+                        }
                         open.extend(node.output.iter().map(String::as_str));
                     }
-                    "Shape" => {}
-                    "Sigmoid" => uses.sigmoid = true,
-                    _ => uses.arithmetic = true,
+                    _ => {}
                 }
             }
         }
         uses
-    }
-
-    fn as_scores(&self) -> bool {
-        self.sigmoid && !self.arithmetic
     }
 }
