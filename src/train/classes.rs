@@ -154,7 +154,7 @@ pub(super) fn listed(names: &[String]) -> String {
 
 /// Whether one name may be a slip of the other: equal but for case and spaces, or one letter added, left
 /// out, changed or swapped with its neighbour. Numbers are no slips ("type1", "type2"), and in names of
-/// three letters ("cat", "car") one letter says much.
+/// three letters ("cat", "car") one of them says much.
 fn is_nearly(a: &str, b: &str) -> bool {
     let plain = |name: &str| -> Vec<char> {
         name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
@@ -164,7 +164,7 @@ fn is_nearly(a: &str, b: &str) -> bool {
         return true;
     }
     let (short, long) = if a.len() <= b.len() { (&a, &b) } else { (&b, &a) };
-    if short.len() < 4 || long.len() - short.len() > 1 {
+    if long.len() < 4 || long.len() - short.len() > 1 {
         return false;
     }
     let head = short.iter().zip(long).take_while(|(x, y)| x == y).count();

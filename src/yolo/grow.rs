@@ -19,7 +19,7 @@ use super::cut::{Cut, MapSource};
 use super::export::{Branch, Export, ExportError, HeadLevel};
 use super::names;
 
-use axis::Counts;
+use axis::{ClassAxis, Counts};
 use tail::{Carried, Tail};
 
 /// Objects that a picture is expected to hold before anything is known.
@@ -107,10 +107,16 @@ pub fn with_classes(export: &Export, plan: &ClassPlan, size: (usize, usize)) -> 
             };
             let prior = prior(&export.levels[conv.level], plan.classes.len(), size);
             for (name, fill) in [(kernel, 0.0), (bias, prior)] {
-                let tensor = model.graph_mut().initializer.iter_mut().find(|t| t.name() == *name);
+                let graph = model.graph_mut();
+                let tensor = graph.initializer.iter_mut().find(|t| t.name() == *name);
                 let tensor =
                     tensor.ok_or_else(|| unfit(format!("its constant {name:?} is not in the file")))?;
                 *tensor = with_rows(tensor, plan, counts.old, fill)?;
+                // Some exporters tell the types of constants too.
+                let told = graph.value_info.iter_mut().chain(&mut graph.input);
+                for info in told.filter(|info| info.name() == *name) {
+                    resize(info, ClassAxis::of_rows(), counts);
+                }
             }
         }
     }
@@ -182,7 +188,7 @@ fn with_rows(
 }
 
 /// Writes the new length into the shape that the file tells of a value.
-fn resize(info: &mut ValueInfoProto, axis: axis::ClassAxis, counts: Counts) {
+fn resize(info: &mut ValueInfoProto, axis: ClassAxis, counts: Counts) {
     let shape =
         info.r#type.as_mut().and_then(|kind| kind.tensor_type.as_mut()).and_then(|t| t.shape.as_mut());
     let Some(dim) = shape.and_then(|shape| shape.dim.get_mut(axis.axis)) else { return };

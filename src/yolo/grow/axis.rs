@@ -31,6 +31,11 @@ impl ClassAxis {
         ClassAxis { rank: 4, axis: 1, before: 0, after: 0, flat: false }
     }
 
+    /// The rows of a kernel or a bias.
+    pub fn of_rows() -> Self {
+        ClassAxis { axis: 0, ..ClassAxis::of_map() }
+    }
+
     /// Length of the axis with so many classes. Meaningless when it is shared with cells.
     pub fn length(&self, classes: usize) -> usize {
         self.before + classes + self.after
