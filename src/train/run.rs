@@ -27,7 +27,7 @@ use crate::yolo::metrics::{Evaluation, Evaluator, TruthBox};
 use crate::yolo::nms::Keep;
 
 use super::cache::{FeatureCache, FeatureKey, hash};
-use super::coverage::{Distill, coverage, covered_classes};
+use super::coverage::{Distill, coverage, covered_classes, covered_on};
 use super::event::{EpochLoss, TrainEvent};
 use super::features::{Sample, Views, extract, open_cache};
 use super::gate::{Verdict, judge};
@@ -151,11 +151,24 @@ pub fn fine_tune<'a>(
         runtime: runtime.name().to_owned(),
     });
 
-    let covered = covered_classes(&set.train, export.classes.len());
-    let coverage = match options.distill {
-        Distill::Auto => coverage(&covered, &known),
-        Distill::Off => vec![Coverage::Labelled; covered.len()],
-    };
+    let by_rule = covered_classes(&set.train, export.classes.len());
+    let covered: Vec<Vec<bool>> =
+        samples.iter().map(|sample| covered_on(sample.example, &export.classes, &by_rule)).collect();
+    let coverage: Vec<Vec<Coverage>> = covered
+        .iter()
+        .map(|covered| match options.distill {
+            Distill::Auto => coverage(covered, &known),
+            Distill::Off => vec![Coverage::Labelled; covered.len()],
+        })
+        .collect();
+    let taught = coverage.iter().filter(|coverage| coverage.contains(&Coverage::Taught)).count();
+    if taught > 0 || replayed > 0 {
+        tracing::info!(
+            "{taught} of {} samples are not labelled for every class that the base knows: it teaches the \
+             others; {replayed} of {batch} pictures of a batch come from {n_records} in the replay memory",
+            samples.len()
+        );
+    }
     let views = Views { seed: options.seed, turns: options.turns, size };
     let mut features = open_cache(folders.cache, &backbone_hash, &backbone)?;
     let plain = holdout.iter().map(|sample| (sample, 0));
@@ -183,7 +196,8 @@ pub fn fine_tune<'a>(
     };
     let kept = run.train(on_event, cancel)?;
     let layout = run.head.layout().clone();
-    let Run { features, samples, replay, .. } = run;
+    let Run { head, features, samples, replay, .. } = run;
+    drop(head);
 
     let candidate = graft(&export, &layout, &kept.weights)?;
     let model = candidate.encode();
@@ -300,8 +314,8 @@ struct Run<'a> {
     views: Views,
     samples: Vec<Sample<'a>>,
     holdout: Vec<Sample<'a>>,
-    /// What is known of each class on the samples.
-    coverage: Vec<Coverage>,
+    /// Per sample, what is known of each class.
+    coverage: Vec<Vec<Coverage>>,
     options: &'a TrainOptions,
     batch: usize,
     /// Of a batch, so many are samples; the rest comes from the memory.
@@ -396,7 +410,7 @@ impl Run<'_> {
     /// Features and truth of a batch: its members, then records of the memory.
     fn compose(&self, members: &[(usize, u32)], random: &mut ChaCha8Rng) -> Result<Composed, TrainError> {
         let own = |&(sample, view): &(usize, u32)| {
-            (self.views.labels(&self.samples[sample], view), self.coverage.clone())
+            (self.views.labels(&self.samples[sample], view), self.coverage[sample].clone())
         };
         let mut lessons: Vec<(Vec<LabelBox>, Vec<Coverage>)> = members.iter().map(own).collect();
         let mut records = Vec::new();
