@@ -25,6 +25,9 @@ pub struct Example {
     pub picture: PathBuf,
     /// Its boxes; a picture without a label file has none.
     pub labels: Vec<LabelBox>,
+    /// Names of the classes that it was labelled for, each of whose objects has a box; none where nobody
+    /// has said so, and the data set as a whole must tell.
+    pub covers: Option<Vec<String>>,
 }
 
 /// A data set: class names and the examples of each split.
@@ -149,7 +152,7 @@ impl DataSet {
             for picture in pictures {
                 let path = splits::label_file(&picture);
                 match rows::read(&path, description.classes.len()) {
-                    Ok(labels) => examples.push(Example { picture, labels }),
+                    Ok(labels) => examples.push(Example { picture, labels, covers: None }),
                     Err(found) => faults.extend(found),
                 }
                 if faults.len() >= MAX_FAULTS {

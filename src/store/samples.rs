@@ -214,7 +214,8 @@ impl Samples {
                     .map_err(|_| StoreError::Damaged("of an index".into()))?;
                 let sample = self.get(SampleId(id))?;
                 let picture = self.frame_path(&sample);
-                Ok(Example { picture, labels: sample.labels.map(|labels| labels.boxes).unwrap_or_default() })
+                let labels = sample.labels.map(|labels| labels.boxes).unwrap_or_default();
+                Ok(Example { picture, labels, covers: None })
             })
             .collect()
         };

@@ -61,7 +61,7 @@ impl Epochs<'_> {
     pub fn read(&self, members: &[Member]) -> Result<Lesson, TrainError> {
         let lesson = |&member: &Member| match (member, &self.replay) {
             (Member::View(sample, view), _) => {
-                (self.views.labels(&self.samples[sample], view), self.coverage.clone())
+                (self.views.labels(&self.samples[sample], view), self.coverage[sample].clone())
             }
             (Member::Record(record), Some(replay)) => replay.lesson(record).clone(),
             (Member::Record(_), None) => unreachable!("records come from the memory"),

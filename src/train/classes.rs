@@ -195,7 +195,7 @@ mod tests {
     fn set(classes: &[&str], train: &[u32], holdout: &[u32]) -> TrainingSet {
         let examples = |labels: &[u32]| {
             let labels = labels.iter().map(|&class| LabelBox { class, cx: 0.5, cy: 0.5, w: 0.1, h: 0.1 });
-            vec![Example { picture: "a.png".into(), labels: labels.collect() }]
+            vec![Example { picture: "a.png".into(), labels: labels.collect(), covers: None }]
         };
         TrainingSet { classes: names(classes), train: examples(train), holdout: examples(holdout) }
     }

@@ -43,8 +43,8 @@ pub(super) struct Epochs<'a> {
     pub views_per_sample: u32,
     pub samples: Vec<Sample<'a>>,
     pub holdout: Vec<Sample<'a>>,
-    /// What is known of each class on the samples.
-    pub coverage: Vec<Coverage>,
+    /// Per sample, what is known of each class.
+    pub coverage: Vec<Vec<Coverage>>,
     /// Samples of earlier runs.
     pub replay: Option<Replay>,
     pub options: &'a TrainOptions,

@@ -222,7 +222,7 @@ mod tests {
             let picture: PathBuf = folder.join(format!("{number}.png"));
             Picture::filled(40 + number, 30, [20 * number as u8, 200, 90]).save(&picture).unwrap();
             let label = LabelBox { class: number, cx: 0.5, cy: 0.5, w: 0.9, h: 0.9 };
-            Example { picture, labels: vec![label] }
+            Example { picture, labels: vec![label], covers: None }
         };
         (0..count).map(make).collect()
     }

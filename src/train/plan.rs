@@ -114,8 +114,11 @@ mod tests {
 
     fn examples(classes: &[Vec<u32>]) -> Vec<Example> {
         let label = |&class: &u32| LabelBox { class, cx: 0.5, cy: 0.5, w: 0.1, h: 0.1 };
-        let example =
-            |classes: &Vec<u32>| Example { picture: "x".into(), labels: classes.iter().map(label).collect() };
+        let example = |classes: &Vec<u32>| Example {
+            picture: "x".into(),
+            labels: classes.iter().map(label).collect(),
+            covers: None,
+        };
         classes.iter().map(example).collect()
     }
 

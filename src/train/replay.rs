@@ -78,36 +78,33 @@ fn lesson(record: &Record, classes: &[String], known: &[bool]) -> (Vec<LabelBox>
     (boxes, coverage(&covered, known))
 }
 
-/// What the samples of a run offer to the memory, and which view each is. `covered` tells of each of the
-/// `classes` whether the samples are labelled for it.
+/// What the samples of a run offer to the memory, and which view each is; the plain views come first.
+/// `covered` tells of each sample which of the `classes` it is labelled for.
 pub(super) fn candidates<'a>(
     samples: &'a [Sample<'a>],
     views: &Views,
     n_views: u32,
     classes: &[String],
-    covered: &[bool],
+    covered: &[Vec<bool>],
 ) -> (Vec<Record>, Vec<(&'a Sample<'a>, u32)>) {
-    let places: Vec<usize> = (0..classes.len()).filter(|&class| covered[class]).collect();
-    let names: Vec<String> = places.iter().map(|&class| classes[class].clone()).collect();
-    // The plain views of all samples come first.
-    let shown: Vec<(&Sample, u32)> =
-        (0..n_views.min(VIEWS)).flat_map(|view| samples.iter().map(move |sample| (sample, view))).collect();
-    let records = shown
-        .iter()
-        .map(|&(sample, view)| Record {
-            sample: sample.hash,
-            key: views.key(sample, view),
-            run: 0,
-            classes: names.clone(),
-            boxes: views
-                .labels(sample, view)
-                .into_iter()
-                .filter_map(|label| {
-                    let place = places.iter().position(|&class| class == label.class as usize)?;
-                    Some(LabelBox { class: place as u32, ..label })
-                })
-                .collect(),
+    let of_view =
+        |view: u32| samples.iter().zip(covered).map(move |(sample, covered)| (sample, covered, view));
+    (0..n_views.min(VIEWS))
+        .flat_map(of_view)
+        .map(|(sample, covered, view)| {
+            let places: Vec<usize> = (0..classes.len()).filter(|&class| covered[class]).collect();
+            let boxes = views.labels(sample, view).into_iter().filter_map(|label| {
+                let place = places.iter().position(|&class| class == label.class as usize)?;
+                Some(LabelBox { class: place as u32, ..label })
+            });
+            let record = Record {
+                sample: sample.hash,
+                key: views.key(sample, view),
+                run: 0,
+                boxes: boxes.collect(),
+                classes: places.iter().map(|&class| classes[class].clone()).collect(),
+            };
+            (record, (sample, view))
         })
-        .collect();
-    (records, shown)
+        .unzip()
 }

@@ -18,7 +18,7 @@ use crate::yolo::metrics::{Evaluation, Measurement};
 use super::cache::{FeatureKey, hash, prune_beside};
 use super::checkpoint::Checkpoint;
 use super::control::Control;
-use super::coverage::{Distill, coverage, covered_classes};
+use super::coverage::{Distill, coverage, covered_classes, covered_on};
 use super::epochs::Epochs;
 use super::event::TrainEvent;
 use super::features::{Sample, Views, cache_folder, extract, open_cache};
@@ -137,11 +137,6 @@ pub fn fine_tune<'a>(
         // Without a teacher nobody knows what is not labelled.
         Distill::Off => vec![false; export.classes.len()],
     };
-    let covered = covered_classes(&set.train, export.classes.len());
-    let coverage = match options.distill {
-        Distill::Auto => coverage(&covered, &known),
-        Distill::Off => vec![Coverage::Labelled; covered.len()],
-    };
     let backbone_hash = hash(&[&cut.backbone.encode()]);
     let replay = match folders.memory {
         None => None,
@@ -177,6 +172,23 @@ pub fn fine_tune<'a>(
         runtime: runtime.name().to_owned(),
     });
 
+    let by_rule = covered_classes(&set.train, export.classes.len());
+    let covered: Vec<Vec<bool>> =
+        samples.iter().map(|sample| covered_on(sample.example, &export.classes, &by_rule)).collect();
+    let coverage: Vec<Vec<Coverage>> = covered
+        .iter()
+        .map(|covered| match options.distill {
+            Distill::Auto => coverage(covered, &known),
+            Distill::Off => vec![Coverage::Labelled; covered.len()],
+        })
+        .collect();
+    let taught = coverage.iter().filter(|coverage| coverage.contains(&Coverage::Taught)).count();
+    if taught > 0 {
+        tracing::info!(
+            "{taught} of {} samples are not labelled for every class that the base knows: it teaches the others",
+            samples.len()
+        );
+    }
     let views = Views::new(options, size, &samples);
     let plain = holdout.iter().map(|sample| (sample, 0));
     let varied = samples.iter().flat_map(|sample| (0..plan.views).map(move |view| (sample, view)));
@@ -212,7 +224,8 @@ pub fn fine_tune<'a>(
     };
     let kept = epochs.train(on_event)?;
     let layout = epochs.head.layout().clone();
-    let Epochs { features, samples, replay, views, .. } = epochs;
+    let Epochs { head, features, samples, replay, views, .. } = epochs;
+    drop(head);
 
     let candidate = graft(&export, &layout, &kept.weights)?;
     let model = candidate.encode();
@@ -271,7 +284,8 @@ fn identity(
         .map(|set| {
             set.iter()
                 .flat_map(|sample| {
-                    let labels = serde_json::to_vec(&sample.example.labels).expect("labels can be written");
+                    let labels = serde_json::to_vec(&(&sample.example.labels, &sample.example.covers))
+                        .expect("labels can be written");
                     [&sample.hash[..], &hash(&[&labels])].concat()
                 })
                 .collect()

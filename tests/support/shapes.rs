@@ -26,7 +26,7 @@ pub fn scenes(folder: &Path, count: usize, side: u32, seed: u64) -> Vec<Example>
             let (drawn, labels) = scene(&mut random, side);
             let picture = folder.join(format!("{seed}-{index:04}.png"));
             drawn.save(&picture).unwrap();
-            Example { picture, labels }
+            Example { picture, labels, covers: None }
         })
         .collect()
 }
@@ -36,6 +36,7 @@ pub fn labelled_for(examples: &[Example], class: u32) -> Vec<Example> {
     let keep = |example: &Example| Example {
         picture: example.picture.clone(),
         labels: example.labels.iter().copied().filter(|label| label.class == class).collect(),
+        covers: None,
     };
     examples.iter().map(keep).collect()
 }
