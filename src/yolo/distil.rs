@@ -22,7 +22,7 @@
 //!
 //! The teacher's probabilities of its confident anchors stand for the target scores that labels would
 //! have given, so they are part of the normaliser: a picture taught in part weighs as much as one
-//! labelled in full.
+//! labelled in full. (Measured, it makes no difference there: 0.006 at most.)
 
 use crate::onnx::{OnnxError, values};
 
@@ -33,7 +33,8 @@ use super::export::{Branch, Export, HeadConv};
 use super::geometry::iou;
 use super::maps::RawMaps;
 
-/// From this probability on the teacher's boxes are taught too.
+/// From this probability on the teacher's boxes are taught too. At 0.05 both classes of
+/// `benches/forgetting` ended lower by 0.01 (AP50-95, two seeds).
 const CONFIDENT: f32 = 0.25;
 
 /// Below this probability the teacher sees nothing that a person could contradict.
@@ -42,7 +43,9 @@ const FAINT: f32 = 0.05;
 /// A person's box that overlaps the teacher's this much is the same object.
 const SAME_OBJECT: f64 = 0.5;
 
-/// How much the teacher's boxes count, in shares of what labelled boxes count.
+/// How much the teacher's boxes count, in shares of what labelled boxes count. At 0 the old class of
+/// `benches/forgetting` falls from 0.74 to 0.62 and from 0.70 to 0.52 (AP50-95, two seeds), at 1 not at
+/// all: classes alone don't hold the boxes that they share with the new class.
 const BOX_SHARE: f64 = 1.0;
 
 /// The Huber distance of heads without bins is quadratic up to so many pixels.
@@ -348,19 +351,22 @@ mod tests {
             let assigned = [Assigned { anchor: 9, truth: 0, score: 0.4 }, Assigned { anchor: 45, truth: 1, score: 0.7 }, Assigned { anchor: 70, truth: 1, score: 0.1 }];
             let (_, gradients) = taught(&criterion, &maps, &lesson, &assigned, &truth);
             let value = |maps: &Maps| taught(&criterion, maps, &lesson, &assigned, &truth).0.loss.total();
-            const STEP: f32 = 1e-2;
             for is_box in [true, false] {
                 for level in 0..2 {
                     let found = if is_box { &gradients.boxes[level] } else { &gradients.classes[level] };
+                    let before = if is_box { &maps.boxes[level] } else { &maps.classes[level] };
+                    // Boxes are worked on in double precision, and a wide step would reach over the knee.
+                    let step = if is_box { 1.0 / 4096.0 } else { 1e-2 };
                     // All that differ from 0 would be many; every seventh, and a few zeros.
                     for at in (0..found.len()).filter(|at| at % 7 == 0 && (found[*at] != 0.0 || at % 49 == 0)) {
-                        let moved = |by: f32| {
+                        let moved = |to: f32| {
                             let mut maps = maps.clone();
                             let map = if is_box { &mut maps.boxes[level] } else { &mut maps.classes[level] };
-                            map[at] += by;
+                            map[at] = to;
                             value(&maps)
                         };
-                        let difference = (moved(STEP) - moved(-STEP)) / f64::from(2.0 * STEP);
+                        let (up, down) = (before[at] + step, before[at] - step);
+                        let difference = (moved(up) - moved(down)) / f64::from(up - down);
                         let gradient = f64::from(found[at]);
                         prop_assert!(
                             (difference - gradient).abs() <= 5e-4 + 2e-3 * gradient.abs(),

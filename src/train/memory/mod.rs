@@ -285,10 +285,10 @@ impl Memory {
             let bytes = record::encode(&record, &bytes);
             let written = self.write(&record.key, &bytes);
             written.map_err(|source| MemoryError { path: self.folder.clone(), source })?;
-            self.records.push(record);
+            let place = self.records.partition_point(|other| other.key < record.key);
+            self.records.insert(place, record);
             entered += 1;
         }
-        self.records.sort_by_key(|record| record.key);
         let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
         synced.map_err(|source| MemoryError { path: self.folder.clone(), source })?;
         Ok(Admission { entered, left })
