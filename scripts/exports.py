@@ -18,10 +18,12 @@ import shutil
 import sys
 import tempfile
 import traceback
+import warnings
 from pathlib import Path
 
 os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+os.environ.setdefault("YOLO_VERBOSE", "false")
 
 import onnx
 import torch
@@ -487,6 +489,8 @@ def main():
         print("\n".join(cases))
         return 0
     import ultralytics as package
+
+    warnings.simplefilter("ignore")
 
     arguments.folder.mkdir(parents=True, exist_ok=True)
     index_path = arguments.folder / "exports.json"

@@ -84,9 +84,11 @@ fn distance_bins(kernel: &TensorProto) -> Option<usize> {
     (*bins > 1 && counts && rest.iter().all(|&side| side == 1)).then_some(*bins)
 }
 
+/// Whether a constant matrix is multiplied with, other than a vector or a small conversion.
 fn is_dense(links: &Links, node: &NodeProto) -> bool {
     node.input.iter().filter_map(|name| links.constant(name)).any(|constant| {
         let sides = values::dims(constant).unwrap_or_default();
-        sides.iter().filter(|&&side| side > LONGEST_CONVERSION).count() >= 2
+        let is_matrix = sides.iter().filter(|&&side| side > 1).count() >= 2;
+        is_matrix && sides.iter().any(|&side| side > LONGEST_CONVERSION)
     })
 }
