@@ -57,7 +57,8 @@ impl Device {
         let text = format!(
             "device = \"test\"\nstate_dir = \"state\"\n[model]\nbase = {base:?}\n[mqtt]\nbroker = {:?}\n\
              [camera]\nfolder = \"frames\"\nfps = 100.0\n\
-             [select]\nrandom_share = 1.0\nleast_difference = 0.0\nper_hour = 100000\n{extra}",
+             [select]\nrandom_share = 1.0\nleast_difference = 0.0\nper_hour = 100000\n\
+             [train]\nidle = false\n{extra}",
             self.broker.url()
         );
         std::fs::write(self.path("graftd.toml"), text).unwrap();

@@ -212,7 +212,8 @@ fn configuration(options: &DemoOptions, scratch: &Path, frames: PathBuf, broker:
             per_hour: 10_000,
             ..SelectOptions::default()
         },
-        train: TrainConfig { options: train, ..TrainConfig::default() },
+        // Somebody watches and waits for it.
+        train: TrainConfig { idle: false, options: train, ..TrainConfig::default() },
         mqtt: MqttConfig { broker: broker.clone(), ..MqttConfig::default() },
         runtime: options.runtime.clone(),
         ..Config::default()
