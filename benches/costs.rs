@@ -14,8 +14,9 @@ use anyhow::{Context, Result};
 use graftd::dataset::DataSet;
 use graftd::grad::{Optimizer, Schedule, compile};
 use graftd::label::LabelBox;
+use graftd::onnx::{GraphBuilder, Links, values};
 use graftd::picture::Picture;
-use graftd::runtime::{self, RuntimeChoice, SessionOptions, Value};
+use graftd::runtime::{self, Runtime, RuntimeChoice, SessionOptions, Value};
 use graftd::tensor::Tensor;
 use graftd::train::{Scope, cpu_seconds, part_size, peak_rss_mb};
 use graftd::yolo::assign::Assigner;
@@ -39,9 +40,9 @@ fn main() -> Result<()> {
     let side = arguments.get(1).map_or("-", String::as_str);
     println!("{model}, batches of {BATCH}, 1 thread: CPU ms per picture");
     println!(
-        "| runtime | scope | decode + letterbox | backbone | head forward | criterion | head backward + update | memory MB |"
+        "| runtime | scope | decode + letterbox | backbone | head forward | criterion | head backward + update | of the GEMM peak | memory MB |"
     );
-    println!("|---|---|--:|--:|--:|--:|--:|--:|");
+    println!("|---|---|--:|--:|--:|--:|--:|--:|--:|");
     for runtime in ["ort", "tract"] {
         for scope in ["last", "cls", "head"] {
             let status = Command::new(std::env::current_exe()?)
@@ -167,9 +168,48 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
         [&weights, &gradient, &scale].into_iter().chain(&state).chain(&scalars).collect();
     let update_ms = time(6, || Ok(update.run(&feeds)?))? / BATCH as f64;
     let step_ms = backward_ms + update_ms;
+    let memory = peak_rss_mb().unwrap_or(f64::NAN);
+    // A gradient of the input and one of the kernel: as much again each as the way forward. The first
+    // trained layer needs none of the input, so this is a little more than is done.
+    let operations = 3.0 * forward_operations(&export, chooses, &size)?;
+    let share = operations / ((forward_ms + backward_ms) / 1000.0) / gemm_peak(&*runtime, &options)?;
     println!(
-        "| {runtime_name} | {scope} | {decode:.1} | {backbone_ms:.1} | {forward_ms:.1} | {criterion_ms:.1} | {step_ms:.1} | {:.0} |",
-        peak_rss_mb().unwrap_or(f64::NAN)
+        "| {runtime_name} | {scope} | {decode:.1} | {backbone_ms:.1} | {forward_ms:.1} | {criterion_ms:.1} | {step_ms:.1} | {:.0} % | {memory:.0} |",
+        100.0 * share
     );
     Ok(())
+}
+
+/// Floating-point operations of the trained convolutions on one picture, forward: two for each weight and
+/// cell that it meets.
+fn forward_operations(export: &Export, chooses: cut::Chooses, size: &(usize, usize)) -> Result<f64> {
+    let graph = export.model().graph();
+    let links = Links::new(graph);
+    let mut sum = 0.0;
+    for conv in export.convs.iter().filter(|conv| chooses(export, conv)) {
+        let kernel = links.constant(&graph.node[conv.node].input[1]).context("a kernel")?;
+        let weights: usize = values::dims(kernel)?.iter().product();
+        let stride = export.levels[conv.level].stride;
+        sum += 2.0 * weights as f64 * ((size.0 / stride) * (size.1 / stride)) as f64;
+    }
+    Ok(sum)
+}
+
+/// The most that the runtime reaches on this machine, operations a second: a product of two matrices of a
+/// thousand rows, the best of several runs.
+fn gemm_peak(runtime: &dyn Runtime, options: &SessionOptions) -> Result<f64> {
+    const SIDE: usize = 1024;
+    let mut graph = GraphBuilder::new("product");
+    let a = graph.input("a", &[SIDE, SIDE]);
+    let b = graph.input("b", &[SIDE, SIDE]);
+    let product = graph.op("MatMul", &[&a, &b], &[])?;
+    graph.output(&product, "product")?;
+    let mut session = runtime.load(&graph.finish().encode(), options)?;
+    let matrix = || Value::from(Tensor::new([SIDE, SIDE], vec![0.5; SIDE * SIDE]));
+    let (a, b) = (matrix(), matrix());
+    let mut best = f64::INFINITY;
+    for _ in 0..6 {
+        best = best.min(time(2, || Ok(session.run(&[&a, &b])?))?);
+    }
+    Ok(2.0 * (SIDE as f64).powi(3) / (best / 1000.0))
 }

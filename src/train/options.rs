@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::yolo::cut;
 
+use super::TrainError;
 use super::classes::ClassChanges;
 use super::coverage::Distill;
 use super::views::Turns;
@@ -18,7 +19,7 @@ pub const MAX_BATCH: usize = 256;
 pub const MAX_VIEWS: u32 = 64;
 
 /// The peak learning rate when nobody says another.
-pub(super) const DEFAULT_LR: f64 = 0.004;
+pub(super) const DEFAULT_LR: f64 = 0.008;
 
 /// Which convolutions of the head are trained; everything else stays frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -262,6 +263,51 @@ impl Default for TrainOptions {
             cache_mb: 4096,
             threads: 0,
             classes: ClassChanges::default(),
+        }
+    }
+}
+
+impl TrainOptions {
+    /// Every option within its range.
+    pub(super) fn check(&self) -> Result<(), TrainError> {
+        let complain = |name: &str, value: String, range: &str| {
+            Err(TrainError::Option(format!("{name} is {value}, but it must be {range}")))
+        };
+        if self.epochs == 0 {
+            return complain("epochs", "0".into(), "at least 1");
+        }
+        if !(1..=MAX_BATCH).contains(&self.batch) {
+            return complain("batch", self.batch.to_string(), &format!("from 1 to {MAX_BATCH}"));
+        }
+        if !(1..=MAX_VIEWS).contains(&self.views) {
+            return complain("views", self.views.to_string(), &format!("from 1 to {MAX_VIEWS}"));
+        }
+        if let Rate::Fixed(lr) = self.lr
+            && !(lr > 0.0 && lr.is_finite())
+        {
+            return complain("lr", lr.to_string(), "above 0, or auto");
+        }
+        if !(0.0..=1.0).contains(&self.lr_before_last) {
+            return complain("lr_before_last", self.lr_before_last.to_string(), "from 0 to 1");
+        }
+        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
+            return complain("weight_decay", self.weight_decay.to_string(), "0 or more");
+        }
+        if !(0.0..=1.0).contains(&self.mosaic) {
+            return complain("mosaic", self.mosaic.to_string(), "from 0 to 1");
+        }
+        if !(0.0..1.0).contains(&self.gate_confidence) {
+            let range = "from 0 to below 1 (no number of pictures makes sure)";
+            return complain("gate_confidence", self.gate_confidence.to_string(), range);
+        }
+        if !(0.0..1.0).contains(&self.replay) {
+            return complain("replay", self.replay.to_string(), "from 0 to below 1");
+        }
+        match self.max_minutes {
+            Some(minutes) if !(minutes > 0.0 && minutes < 1e6) => {
+                complain("max_minutes", minutes.to_string(), "above 0")
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -46,6 +46,17 @@ impl Plan {
         Some(Plan { samples, views: fitting.max(1) as u32, holdout: measured })
     }
 
+    /// Takes out what the plan leaves out.
+    pub fn apply(&self, samples: &mut Vec<Sample>, holdout: &mut Vec<Sample>) {
+        let mut taken = self.samples.iter().peekable();
+        let mut index = 0;
+        samples.retain(|_| {
+            index += 1;
+            taken.next_if_eq(&&(index - 1)).is_some()
+        });
+        holdout.truncate(self.holdout);
+    }
+
     /// What it leaves out of `samples` with so many `views` and `holdout`, for people; none when all is taken.
     pub fn leaves_out(&self, samples: usize, views: u32, holdout: usize) -> Option<String> {
         let mut parts = Vec::new();

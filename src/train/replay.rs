@@ -7,6 +7,7 @@ use rand::Rng;
 use crate::label::LabelBox;
 use crate::yolo::distil::Coverage;
 
+use super::cache::FeatureCache;
 use super::coverage::coverage;
 use super::features::{Sample, Views};
 use super::memory::{Memory, MemoryError, Record};
@@ -54,6 +55,36 @@ impl Replay {
         &self.lessons[record]
     }
 
+    /// Offers the samples of a run that was promoted to the memory. The run is done and its outcome good,
+    /// whatever becomes of that.
+    #[allow(clippy::too_many_arguments, reason = "all of it is the run's, and nothing else is done with it")]
+    pub fn remember(
+        &mut self,
+        samples: &[Sample],
+        views: &Views,
+        n_views: u32,
+        classes: &[String],
+        covered: &[Vec<bool>],
+        features: &FeatureCache,
+        seed: u64,
+    ) {
+        let (records, shown) = candidates(samples, views, n_views, classes, covered);
+        let read = |index: usize, targets: &mut [&mut [f32]]| {
+            let (sample, view) = shown[index];
+            features.read(&views.key(sample, view), targets);
+        };
+        match self.memory.admit(records, seed, read) {
+            Ok(admission) => tracing::info!(
+                "replay memory: {} views entered and {} left; it holds {} of them in {} MB",
+                admission.entered,
+                admission.left,
+                self.memory.records().len(),
+                self.memory.size().div_ceil(1 << 20)
+            ),
+            Err(error) => tracing::warn!("{error}; this run's samples will not be seen again"),
+        }
+    }
+
     /// Reads the features of a record.
     pub fn read(&self, record: usize, targets: &mut [&mut [f32]]) -> Result<(), MemoryError> {
         self.memory.read(record, targets)
@@ -80,7 +111,7 @@ fn lesson(record: &Record, classes: &[String], known: &[bool]) -> (Vec<LabelBox>
 
 /// What the samples of a run offer to the memory, and which view each is; the plain views come first.
 /// `covered` tells of each sample which of the `classes` it is labelled for.
-pub(super) fn candidates<'a>(
+fn candidates<'a>(
     samples: &'a [Sample<'a>],
     views: &Views,
     n_views: u32,

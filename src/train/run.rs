@@ -24,10 +24,10 @@ use super::event::TrainEvent;
 use super::features::{Sample, Views, cache_folder, extract, open_cache};
 use super::gate::{Verdict, judge};
 use super::memory::Memory;
-use super::options::{MAX_BATCH, MAX_VIEWS, Rate, TrainOptions};
+use super::options::TrainOptions;
 use super::plan::Plan;
 use super::prepare::{Prepared, Work, prepare};
-use super::replay::{Replay, candidates};
+use super::replay::Replay;
 use super::resources::{cpu_seconds, peak_rss_mb};
 use super::{TrainError, TrainingSet};
 
@@ -92,39 +92,14 @@ pub fn fine_tune<'a>(
     on_event: &mut (dyn FnMut(TrainEvent) + Send),
     control: &Control,
 ) -> Result<Outcome, TrainError> {
-    check(options)?;
+    options.check()?;
     let folders = folders.into();
     let started = Instant::now();
     let cpu_started = cpu_seconds();
-    let export = Export::read(base).map_err(|source| TrainError::Base { path: base.to_owned(), source })?;
-    let (classes, set) = options.classes.apply(&export.classes, set.clone())?;
-    if set.train.iter().all(|example| example.labels.is_empty()) {
-        return Err(TrainError::TooLittle("no training picture has a box; label some first".into()));
-    }
-    if set.holdout.iter().all(|example| example.labels.is_empty()) {
-        return Err(TrainError::TooLittle("no hold-out picture has a box; label some first".into()));
-    }
-    let size = input_size(&export, options.imgsz).map_err(TrainError::Option)?;
-    let session_options = SessionOptions { threads: options.threads };
-    // With its new classes, of which it knows nothing yet: that is what the candidate must be better than.
-    let export = if classes.is_what(&export.classes) {
-        export
-    } else {
-        with_classes(&export, &classes, size)
-            .and_then(|grown| {
-                verify(&export, &grown, &classes, size, runtime, &session_options).map(|()| grown)
-            })
-            .map_err(|source| TrainError::Base { path: base.to_owned(), source })?
-    };
+    let session = SessionOptions { threads: options.threads };
+    let Task { export, set, size } = Task::read(base, set, options, runtime, &session)?;
     let mut holdout = Sample::look_at(&set.holdout)?;
     let mut samples = not_held_out(Sample::look_at(&set.train)?, &holdout)?;
-
-    let last = export
-        .convs
-        .iter()
-        .filter(|conv| export.is_last(conv))
-        .flat_map(|conv| export.parameters(conv).map(str::to_owned))
-        .collect();
     let work = Work {
         samples: samples.len(),
         boxes: samples.iter().map(|sample| sample.example.labels.len()).sum(),
@@ -132,23 +107,9 @@ pub fn fine_tune<'a>(
     };
     let Prepared { scope, cut, mut backbone, head } =
         prepare(&export, size, options, work, runtime, on_event)?;
-    let known = match options.distill {
-        Distill::Auto => known_classes(&export)?,
-        // Without a teacher nobody knows what is not labelled.
-        Distill::Off => vec![false; export.classes.len()],
-    };
+    let batch = options.batch.min(samples.len());
+
     let backbone_hash = hash(&[&cut.backbone.encode()]);
-    let replay = match folders.memory {
-        None => None,
-        Some(root) => {
-            let budget = options.memory_mb << 20;
-            let memory = Memory::open(root, &backbone_hash, size, backbone.shapes(), budget)?;
-            let seen = samples.iter().chain(&holdout).map(|sample| sample.hash).collect();
-            Some(Replay::new(memory, &seen, &export.classes, &known))
-        }
-    };
-    let identity = identity(&export, &samples, &holdout, replay.as_ref(), options, runtime);
-    let checkpoint = Checkpoint::new(folders.cache, identity);
     let folder = cache_folder(folders.cache, &backbone_hash, &backbone);
     let mut features = open_cache(&folder, &backbone)?;
     let capacity = features.capacity(options.cache_mb << 20);
@@ -158,11 +119,31 @@ pub fn fine_tune<'a>(
         tracing::warn!("the features of all views take more than cache_mb or the disk allow: {left_out}");
         on_event(TrainEvent::Reduced { reason: left_out });
     }
-    let mut taken = plan.samples.iter().copied().peekable();
-    let mut index = 0..samples.len();
-    let batch = options.batch.min(samples.len());
-    samples.retain(|_| index.next().is_some_and(|index| taken.next_if_eq(&index).is_some()));
-    holdout.truncate(plan.holdout);
+    let known = match options.distill {
+        Distill::Auto => known_classes(&export)?,
+        // Without a teacher nobody knows what is not labelled.
+        Distill::Off => vec![false; export.classes.len()],
+    };
+    let replay = match folders.memory {
+        None => None,
+        Some(root) => {
+            let budget = options.memory_mb << 20;
+            let memory = Memory::open(root, &backbone_hash, size, backbone.shapes(), budget)?;
+            let seen = samples.iter().chain(&holdout).map(|sample| sample.hash).collect();
+            Some(Replay::new(memory, &seen, &export.classes, &known))
+        }
+    };
+    plan.apply(&mut samples, &mut holdout);
+    let run = Identity {
+        export: &export,
+        sets: [&samples, &holdout],
+        views: plan.views,
+        backbone: &backbone_hash,
+        replay: replay.as_ref(),
+        options,
+        runtime,
+    };
+    let checkpoint = Checkpoint::new(folders.cache, run.hash());
     on_event(TrainEvent::Started {
         scope,
         samples: samples.len(),
@@ -172,23 +153,7 @@ pub fn fine_tune<'a>(
         runtime: runtime.name().to_owned(),
     });
 
-    let by_rule = covered_classes(&set.train, export.classes.len());
-    let covered: Vec<Vec<bool>> =
-        samples.iter().map(|sample| covered_on(sample.example, &export.classes, &by_rule)).collect();
-    let coverage: Vec<Vec<Coverage>> = covered
-        .iter()
-        .map(|covered| match options.distill {
-            Distill::Auto => coverage(covered, &known),
-            Distill::Off => vec![Coverage::Labelled; covered.len()],
-        })
-        .collect();
-    let taught = coverage.iter().filter(|coverage| coverage.contains(&Coverage::Taught)).count();
-    if taught > 0 {
-        tracing::info!(
-            "{taught} of {} samples are not labelled for every class that the base knows: it teaches the others",
-            samples.len()
-        );
-    }
+    let (covered, coverage) = lessons(&set, &samples, &export.classes, &known, options.distill);
     let views = Views::new(options, size, &samples);
     let plain = holdout.iter().map(|sample| (sample, 0));
     let varied = samples.iter().flat_map(|sample| (0..plan.views).map(move |view| (sample, view)));
@@ -208,7 +173,7 @@ pub fn fine_tune<'a>(
         shape: head_shape(&export, size),
         classes: &export.classes,
         head,
-        last,
+        last: last_parameters(&export),
         features,
         views,
         views_per_sample: plan.views,
@@ -229,32 +194,17 @@ pub fn fine_tune<'a>(
 
     let candidate = graft(&export, &layout, &kept.weights)?;
     let model = candidate.encode();
-    loads_whole(&export, &model, runtime, &session_options)?;
+    loads_whole(&export, &model, runtime, &session)?;
     let candidate =
         Export::new(candidate).map_err(|source| TrainError::Base { path: base.to_owned(), source })?;
     // Both are measured as files, end to end, so that the figures are those of `graftd eval`.
     let measure = |export: &Export| -> Result<Measurement, TrainError> {
-        Ok(Detector::new(export, options.imgsz, runtime, &session_options)?.measure(&set.holdout, |_| {})?)
+        Ok(Detector::new(export, options.imgsz, runtime, &session)?.measure(&set.holdout, |_| {})?)
     };
     let (before, after) = (measure(&export)?, measure(&candidate)?);
     let verdict = judge(&before, &after, options.gate_confidence);
     if let Some(mut replay) = replay.filter(|_| verdict.promoted) {
-        let (records, shown) = candidates(&samples, &views, plan.views, &export.classes, &covered);
-        let read = |index: usize, targets: &mut [&mut [f32]]| {
-            let (sample, view) = shown[index];
-            features.read(&views.key(sample, view), targets);
-        };
-        // The run is done and its outcome good, whatever becomes of the memory.
-        match replay.memory.admit(records, options.seed, read) {
-            Ok(admission) => tracing::info!(
-                "replay memory: {} views entered and {} left; it holds {} of them in {} MB",
-                admission.entered,
-                admission.left,
-                replay.memory.records().len(),
-                replay.memory.size().div_ceil(1 << 20)
-            ),
-            Err(error) => tracing::warn!("{error}; this run's samples will not be seen again"),
-        }
+        replay.remember(&samples, &views, plan.views, &export.classes, &covered, &features, options.seed);
     }
     Ok(Outcome {
         verdict,
@@ -268,38 +218,108 @@ pub fn fine_tune<'a>(
     })
 }
 
-/// A hash of all that decides what a run ends with. How long it may take and how many threads it has do
-/// not: a run may be taken up with more time.
-fn identity(
-    export: &Export,
+/// What a run is to do: the base with the classes that it shall have, and examples whose labels count in
+/// them.
+struct Task {
+    export: Export,
+    set: TrainingSet,
+    size: (usize, usize),
+}
+
+impl Task {
+    fn read(
+        base: &Path,
+        set: &TrainingSet,
+        options: &TrainOptions,
+        runtime: &dyn Runtime,
+        session: &SessionOptions,
+    ) -> Result<Self, TrainError> {
+        let fail = |source| TrainError::Base { path: base.to_owned(), source };
+        let export = Export::read(base).map_err(fail)?;
+        let (classes, set) = options.classes.apply(&export.classes, set.clone())?;
+        for (examples, which) in [(&set.train, "training"), (&set.holdout, "hold-out")] {
+            if examples.iter().all(|example| example.labels.is_empty()) {
+                return Err(TrainError::TooLittle(format!("no {which} picture has a box; label some first")));
+            }
+        }
+        let size = input_size(&export, options.imgsz).map_err(TrainError::Option)?;
+        if classes.is_what(&export.classes) {
+            return Ok(Task { export, set, size });
+        }
+        // With its new classes, of which it knows nothing yet: the candidate must be better than that.
+        let grown = with_classes(&export, &classes, size).map_err(fail)?;
+        verify(&export, &grown, &classes, size, runtime, session).map_err(fail)?;
+        Ok(Task { export: grown, set, size })
+    }
+}
+
+/// Constants of the last convolution of each branch and level.
+fn last_parameters(export: &Export) -> HashSet<String> {
+    let last = export.convs.iter().filter(|conv| export.is_last(conv));
+    last.flat_map(|conv| export.parameters(conv)).map(str::to_owned).collect()
+}
+
+/// Of each sample which classes it was labelled for, and what is known of each class on it.
+fn lessons(
+    set: &TrainingSet,
     samples: &[Sample],
-    holdout: &[Sample],
-    replay: Option<&Replay>,
-    options: &TrainOptions,
-    runtime: &dyn Runtime,
-) -> FeatureKey {
-    let options = TrainOptions { max_minutes: None, threads: 0, ..options.clone() };
-    let sets: Vec<Vec<u8>> = [samples, holdout]
-        .iter()
-        .map(|set| {
-            set.iter()
-                .flat_map(|sample| {
-                    let labels = serde_json::to_vec(&(&sample.example.labels, &sample.example.covers))
-                        .expect("labels can be written");
-                    [&sample.hash[..], &hash(&[&labels])].concat()
-                })
-                .collect()
-        })
-        .collect();
-    hash(&[
-        env!("CARGO_PKG_VERSION").as_bytes(),
-        &export.model().encode(),
-        &sets[0],
-        &sets[1],
-        &replay.map_or(Vec::new(), Replay::identity),
-        &serde_json::to_vec(&options).expect("options can be written"),
-        runtime.name().as_bytes(),
-    ])
+    classes: &[String],
+    known: &[bool],
+    distill: Distill,
+) -> (Vec<Vec<bool>>, Vec<Vec<Coverage>>) {
+    let by_rule = covered_classes(&set.train, classes.len());
+    let covered: Vec<Vec<bool>> =
+        samples.iter().map(|sample| covered_on(sample.example, classes, &by_rule)).collect();
+    let lesson = |covered: &Vec<bool>| match distill {
+        Distill::Auto => coverage(covered, known),
+        Distill::Off => vec![Coverage::Labelled; covered.len()],
+    };
+    let coverage: Vec<Vec<Coverage>> = covered.iter().map(lesson).collect();
+    let taught = coverage.iter().filter(|coverage| coverage.contains(&Coverage::Taught)).count();
+    if taught > 0 {
+        tracing::info!(
+            "{taught} of {} samples are not labelled for every class that the base knows: it teaches the others",
+            samples.len()
+        );
+    }
+    (covered, coverage)
+}
+
+/// All that decides what a run ends with. How long it may take and how many threads it has do not: a run
+/// may be taken up with more time.
+struct Identity<'a> {
+    export: &'a Export,
+    /// What is learnt from, what epochs are measured on.
+    sets: [&'a [Sample<'a>]; 2],
+    views: u32,
+    /// Tells the scope and the input size too.
+    backbone: &'a FeatureKey,
+    replay: Option<&'a Replay>,
+    options: &'a TrainOptions,
+    runtime: &'a dyn Runtime,
+}
+
+impl Identity<'_> {
+    fn hash(&self) -> FeatureKey {
+        let options = TrainOptions { max_minutes: None, threads: 0, ..self.options.clone() };
+        let told = |sample: &Sample| {
+            let labels = (&sample.example.labels, &sample.example.covers);
+            let labels = serde_json::to_vec(&labels).expect("labels can be written");
+            [&sample.hash[..], &hash(&[&labels])].concat()
+        };
+        let [learnt, measured] = self.sets.map(|set| set.iter().flat_map(told).collect::<Vec<u8>>());
+        hash(&[
+            env!("CARGO_PKG_VERSION").as_bytes(),
+            &self.export.model().encode(),
+            &learnt,
+            &measured,
+            &self.views.to_le_bytes(),
+            self.backbone,
+            &self.replay.map_or(Vec::new(), Replay::identity),
+            &serde_json::to_vec(&options).expect("options can be written"),
+            self.runtime.name().as_bytes(),
+        ])
+    }
 }
 
 /// What may be learnt from: a picture that is measured on too would promote what was learnt by heart.
@@ -334,48 +354,5 @@ fn loads_whole(
             tracing::debug!("neither the base nor the candidate is taken whole: {error}");
             Ok(())
         }
-    }
-}
-
-/// Every option within its range.
-fn check(options: &TrainOptions) -> Result<(), TrainError> {
-    let complain = |name: &str, value: String, range: &str| {
-        Err(TrainError::Option(format!("{name} is {value}, but it must be {range}")))
-    };
-    if options.epochs == 0 {
-        return complain("epochs", "0".into(), "at least 1");
-    }
-    if !(1..=MAX_BATCH).contains(&options.batch) {
-        return complain("batch", options.batch.to_string(), &format!("from 1 to {MAX_BATCH}"));
-    }
-    if !(1..=MAX_VIEWS).contains(&options.views) {
-        return complain("views", options.views.to_string(), &format!("from 1 to {MAX_VIEWS}"));
-    }
-    if let Rate::Fixed(lr) = options.lr
-        && !(lr > 0.0 && lr.is_finite())
-    {
-        return complain("lr", lr.to_string(), "above 0, or auto");
-    }
-    if !(0.0..=1.0).contains(&options.lr_before_last) {
-        return complain("lr_before_last", options.lr_before_last.to_string(), "from 0 to 1");
-    }
-    if !(options.weight_decay >= 0.0 && options.weight_decay.is_finite()) {
-        return complain("weight_decay", options.weight_decay.to_string(), "0 or more");
-    }
-    if !(0.0..=1.0).contains(&options.mosaic) {
-        return complain("mosaic", options.mosaic.to_string(), "from 0 to 1");
-    }
-    if !(0.0..1.0).contains(&options.gate_confidence) {
-        let range = "from 0 to below 1 (no number of pictures makes sure)";
-        return complain("gate_confidence", options.gate_confidence.to_string(), range);
-    }
-    if !(0.0..1.0).contains(&options.replay) {
-        return complain("replay", options.replay.to_string(), "from 0 to below 1");
-    }
-    match options.max_minutes {
-        Some(minutes) if !(minutes > 0.0 && minutes < 1e6) => {
-            complain("max_minutes", minutes.to_string(), "above 0")
-        }
-        _ => Ok(()),
     }
 }
