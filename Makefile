@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fmt doc lib venv
+.PHONY: help demo test bench peers peers-cost fmt doc lib venv
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -20,6 +20,12 @@ bench: ## measure CPU time per picture of every stage, per scope and runtime (AR
 	@scripts/setup.sh demo
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench costs -- $(ARGS)
+
+peers: ## train beside Ultralytics with a frozen backbone, three seeds each, and compare (ARGS="--seeds 0")
+	@benches/peers/peers.sh runs $(ARGS)
+
+peers-cost: ## CPU-seconds per picture and epoch beside Ultralytics (ARGS="--models yolo11n --sides 320")
+	@benches/peers/peers.sh cost $(ARGS)
 
 lib: ## fetch libonnxruntime into lib/
 	@scripts/fetch-onnxruntime.sh
