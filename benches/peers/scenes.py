@@ -43,10 +43,10 @@ class World:
     noise: tuple
 
 
-STUDIO = World(grounds=("cloud", "cloud", "plain", "patches"), things=(2, 11), radius=(8, 56), arms=(5, 6), waist=(0.35, 0.5),
-               edges=(3, 4), bumps=0.05, contrast=(45, 120), slant=0.1, shadow=0.0, blur=(0.0, 0.8), noise=(0, 8))
-YARD = World(grounds=("gravel", "boards", "grass", "gravel"), things=(3, 13), radius=(7, 40), arms=(4, 8), waist=(0.45, 0.68),
-             edges=(4, 6), bumps=0.13, contrast=(26, 80), slant=0.6, shadow=0.55, blur=(0.3, 1.3), noise=(3, 13))
+STUDIO = World(grounds=("cloud", "cloud", "plain", "patches", "gravel"), things=(3, 12), radius=(14, 60), arms=(4, 6), waist=(0.35, 0.55),
+               edges=(3, 4), bumps=0.08, contrast=(45, 120), slant=0.2, shadow=0.2, blur=(0.0, 1.0), noise=(0, 10))
+YARD = World(grounds=("gravel", "boards", "grass"), things=(3, 11), radius=(13, 46), arms=(5, 8), waist=(0.45, 0.62), edges=(3, 5),
+             bumps=0.12, contrast=(32, 90), slant=0.6, shadow=0.5, blur=(0.3, 1.2), noise=(3, 12))
 WORLDS = {"studio": STUDIO, "yard": YARD}
 
 

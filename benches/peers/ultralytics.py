@@ -39,14 +39,20 @@ def head_index(model):
     return len(model.model.model) - 1
 
 
+def loaders(args):
+    """The number of loader processes, where it was asked for."""
+    return {} if args.workers is None else {"workers": args.workers}
+
+
 def base(args):
     from ultralytics import YOLO
 
-    # Pictures are cheap to draw, so each is seen few times and needs no mosaic; every batch is a step.
-    model = YOLO("yolo11n.yaml")
-    model.train(data=args.data, epochs=args.epochs, imgsz=args.imgsz, batch=16, nbs=16, optimizer="AdamW", lr0=0.002, cos_lr=True,
-                warmup_epochs=0.5, mosaic=0.0, close_mosaic=0, scale=0.3, seed=args.seed, val=False, plots=False, patience=0,
-                device="cpu", amp=False, workers=args.workers, project=str(args.out.parent / "runs"), name=args.out.stem, exist_ok=True)
+    # Pictures are cheap to draw, so each is seen few times and needs no mosaic. What a network that starts from nothing lacks
+    # is steps: small batches, and each of them one.
+    model = YOLO(args.model or "yolo11n.yaml")
+    model.train(data=args.data, epochs=args.epochs, imgsz=args.imgsz, batch=args.batch, nbs=args.batch, optimizer="AdamW", lr0=0.002,
+                cos_lr=True, warmup_epochs=0.5, mosaic=0.0, close_mosaic=0, scale=0.3, seed=args.seed, val=False, plots=False, patience=0,
+                device="cpu", amp=False, project=str(args.out.parent / "runs"), name=args.out.stem, exist_ok=True, **loaders(args))
     shutil.copy(args.out.parent / "runs" / args.out.stem / "weights" / "last.pt", args.out)
 
 
@@ -70,7 +76,8 @@ def train(args):
 
     model = YOLO(args.model)
     options = dict(data=args.data, epochs=args.epochs, imgsz=args.imgsz, batch=args.batch, seed=args.seed, freeze=head_index(model),
-                   device="cpu", plots=False, project=str(args.out.parent), name=args.out.name, exist_ok=True)
+                   device="cpu", plots=False, project=str(args.out.parent), name=args.out.name, exist_ok=True,
+                   **loaders(args))
     if args.bare:
         # Nothing but passes over the pictures, each like those in the middle of a long run: no measuring, no weights written,
         # mosaics throughout, and no warm-up, in which steps of the optimiser are more frequent.
@@ -78,8 +85,6 @@ def train(args):
     if args.threads:
         # After its own choice of a number, which it makes when it sets itself up.
         model.add_callback("on_train_start", lambda trainer: set_threads(args.threads))
-    if args.workers is not None:
-        options["workers"] = args.workers
     seen = {}
     model.add_callback("on_train_start", lambda trainer: seen.update(
         frozen=sum(p.numel() for p in trainer.model.parameters() if not p.requires_grad),
@@ -104,8 +109,9 @@ def set_threads(count):
 def val(args):
     from ultralytics import YOLO
 
-    figures = YOLO(args.model).val(data=args.data, imgsz=args.imgsz, batch=args.batch, device="cpu", plots=False, workers=0,
-                                   project=str(args.out or "peers-out/runs"), name="val", exist_ok=True)
+    # Square, as the exported file is measured; by default it would pad each batch by another half stride.
+    figures = YOLO(args.model).val(data=args.data, imgsz=args.imgsz, batch=args.batch, rect=False, device="cpu", plots=False,
+                                   workers=0, project=str(args.out or "peers-out/runs"), name="val", exist_ok=True)
     return {"mAP50": float(figures.box.map50), "mAP50_95": float(figures.box.map)}
 
 
