@@ -130,7 +130,10 @@ class Workshop:
 
     def versions(self):
         graftd = subprocess.run([self.graftd, "--version"], capture_output=True, text=True).stdout.strip()
-        commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+        commit = ""
+        if ROOT in self.graftd.parents:
+            told = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+            commit = told.stdout.strip()
         runtime = next(iter(sorted((ROOT / "lib").glob("libonnxruntime.so.*.*"))), None)
         parts = [graftd + (f" ({commit})" if commit else "")]
         if runtime:
