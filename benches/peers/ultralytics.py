@@ -4,7 +4,7 @@
     python ultralytics.py blank  --model yolov8n.yaml --out blank.pt            random weights of 80 classes
     python ultralytics.py export --model M.pt --out M.onnx
     python ultralytics.py train  --model M.pt --data D.yaml --out run --epochs N --seed S [--bare]
-    python ultralytics.py val    --model M.pt --data D.yaml
+    python ultralytics.py val    --model M.pt|M.onnx --data D.yaml --out FOLDER
 
 `train` and `val` write their figures to `--json FILE`.
 """
@@ -109,9 +109,9 @@ def set_threads(count):
 def val(args):
     from ultralytics import YOLO
 
-    # Square, as the exported file is measured; by default it would pad each batch by another half stride.
-    figures = YOLO(args.model).val(data=args.data, imgsz=args.imgsz, batch=args.batch, rect=False, device="cpu", plots=False,
-                                   workers=0, project=str(args.out or "peers-out/runs"), name="val", exist_ok=True)
+    # Square, as graftd measures; by default it would pad each batch by another half stride.
+    figures = YOLO(args.model, task="detect").val(data=args.data, imgsz=args.imgsz, batch=args.batch, rect=False, device="cpu",
+                                                  plots=False, workers=0, project=str(args.out), name="val", exist_ok=True)
     return {"mAP50": float(figures.box.map50), "mAP50_95": float(figures.box.map)}
 
 
