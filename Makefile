@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-guest bench-host torture exports forgetting fmt doc lib venv
+.PHONY: help demo test bench bench-guest bench-host torture exports forgetting peers peers-cost fmt doc lib venv
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -39,6 +39,12 @@ torture: ## kill a run fifty times; it must end as if nothing had happened
 
 exports: ## make exports of every family and form and try graftd on each (ARGS="--release 8.4.190 'yolo26*'")
 	@scripts/exports.sh $(ARGS)
+
+peers: ## train beside Ultralytics with a frozen backbone, three seeds each, and compare (ARGS="--seeds 0")
+	@benches/peers/peers.sh runs $(ARGS)
+
+peers-cost: ## CPU-seconds per picture and epoch beside Ultralytics (ARGS="--models yolo11n --sides 320")
+	@benches/peers/peers.sh cost $(ARGS)
 
 lib: ## fetch libonnxruntime into lib/
 	@scripts/fetch-onnxruntime.sh
