@@ -2,7 +2,7 @@
 .PHONY: help demo test bench bench-guest bench-host torture exports forgetting peers peers-cost fmt doc lib venv
 
 help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: ## watch the whole loop on bundled pictures (ARGS="--broker mqtt://host --json …")
 	@scripts/setup.sh demo
