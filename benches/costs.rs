@@ -91,7 +91,8 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
     let per_run = backbone.batch();
     let input = Tensor::new([per_run, 3, size.0, size.1], pixels.repeat(per_run));
     let backbone_ms = time(8, || Ok(backbone.run(input.clone())?))? / per_run as f64;
-    let part = part_size(BATCH, compile(&cut.subgraph(1, &shapes), Optimizer::adamw())?.stash_bytes);
+    let one = compile(&cut.subgraph(1, &shapes), Optimizer::adamw())?;
+    let part = part_size(BATCH, one.stash_bytes);
     // The same features for the whole part will do: no operator's time depends on values.
     let features: Vec<Value> = backbone
         .run(input.clone())?
@@ -128,10 +129,12 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
         boxes: cut.maps.iter().map(|(boxes, _)| data_of(boxes)).collect(),
         classes: cut.maps.iter().map(|(_, classes)| data_of(classes)).collect(),
     };
-    let truth: Vec<Vec<LabelBox>> = examples[..part].iter().map(|example| example.labels.clone()).collect();
+    let truth: Vec<Vec<LabelBox>> = examples.iter().map(|example| example.labels.clone()).collect();
     let criterion = Criterion::new(&head_shape(&export, size), Gains::default(), Assigner::ONE_TO_MANY);
     let mut gradients = criterion.gradients(part);
-    let criterion_ms = time(10, || Ok(criterion.sums(&maps, &truth, &mut gradients)))? / part as f64;
+    let criterion_ms = time(10, || {
+        Ok(truth.chunks(part).map(|truth| criterion.sums(&maps, truth, &mut gradients).scores).sum::<f64>())
+    })? / BATCH as f64;
 
     let shape_of = |index: usize| outputs[index].shape();
     let mut ordered: Vec<Option<Value>> = (0..compiled.n_outputs).map(|_| None).collect();
@@ -169,9 +172,7 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
     let update_ms = time(6, || Ok(update.run(&feeds)?))? / BATCH as f64;
     let step_ms = backward_ms + update_ms;
     let memory = peak_rss_mb().unwrap_or(f64::NAN);
-    // A gradient of the input and one of the kernel: as much again each as the way forward. The first
-    // trained layer needs none of the input, so this is a little more than is done.
-    let operations = 3.0 * forward_operations(&export, chooses, &size)?;
+    let operations = operations(&export, &cut, chooses, size)?;
     let share = operations / ((forward_ms + backward_ms) / 1000.0) / gemm_peak(&*runtime, &options)?;
     println!(
         "| {runtime_name} | {scope} | {decode:.1} | {backbone_ms:.1} | {forward_ms:.1} | {criterion_ms:.1} | {step_ms:.1} | {:.0} % | {memory:.0} |",
@@ -180,17 +181,19 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
     Ok(())
 }
 
-/// Floating-point operations of the trained convolutions on one picture, forward: two for each weight and
-/// cell that it meets.
-fn forward_operations(export: &Export, chooses: cut::Chooses, size: &(usize, usize)) -> Result<f64> {
+/// Floating-point operations of the trained convolutions on one picture, forward and back: two for each
+/// weight and cell that it meets, and as many again for the gradient of the kernel, and of the input where
+/// that is no frozen feature.
+fn operations(export: &Export, cut: &Cut, chooses: cut::Chooses, size: (usize, usize)) -> Result<f64> {
     let graph = export.model().graph();
     let links = Links::new(graph);
     let mut sum = 0.0;
     for conv in export.convs.iter().filter(|conv| chooses(export, conv)) {
-        let kernel = links.constant(&graph.node[conv.node].input[1]).context("a kernel")?;
-        let weights: usize = values::dims(kernel)?.iter().product();
+        let input = &graph.node[conv.node].input;
+        let weights: usize = values::dims(links.constant(&input[1]).context("a kernel")?)?.iter().product();
         let stride = export.levels[conv.level].stride;
-        sum += 2.0 * weights as f64 * ((size.0 / stride) * (size.1 / stride)) as f64;
+        let forward = 2.0 * weights as f64 * ((size.0 / stride) * (size.1 / stride)) as f64;
+        sum += forward * if cut.features.contains(&input[0]) { 2.0 } else { 3.0 };
     }
     Ok(sum)
 }

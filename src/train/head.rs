@@ -20,8 +20,9 @@ use super::TrainError;
 use super::cache::{FeatureCache, FeatureKey};
 
 /// The stash of a part, at most, bytes. On the CPU larger parts are no faster, as long as an operator
-/// has some megabytes to work on.
-const STASH_GOAL: usize = 16 << 20;
+/// has some megabytes to work on: a YOLO11n at 320 px takes 18.5 CPU-ms a picture for the way back in
+/// parts of 1, 16.4 in parts of 2, 14.9 in parts of 4 and of 8 (AMD EPYC).
+const STASH_GOAL: usize = 32 << 20;
 
 /// The head that a run trains.
 pub(super) struct Head {
@@ -78,7 +79,7 @@ pub(super) struct Batch {
 }
 
 /// How many pictures of a batch go through the graphs at once, when one of them has so many bytes of
-/// stash: the largest divisor of the batch whose stash stays below 16 MiB, or 1.
+/// stash: the largest divisor of the batch whose stash stays below 32 MiB, or 1.
 pub fn part_size(batch: usize, stash_of_one: usize) -> usize {
     let fits = |part: &usize| batch.is_multiple_of(*part) && part * stash_of_one <= STASH_GOAL;
     (2..=batch).rev().find(fits).unwrap_or(1)
