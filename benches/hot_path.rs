@@ -65,14 +65,22 @@ impl Scene {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let level = |stride: usize| Level { stride, height: side / stride, width: side / stride };
         let shape = HeadShape { levels: [8, 16, 32].map(level).into(), ..shape_of(side, classes) };
-        let mut maps = |channels: usize, centre: f32| -> Vec<Vec<f32>> {
-            let map = |level: &Level| {
-                (0..channels * level.cells()).map(|_| centre + random.random_range(-2.0..2.0)).collect()
+        let mut maps =
+            |channels: usize, mut logit: Box<dyn FnMut(&mut ChaCha8Rng) -> f32>| -> Vec<Vec<f32>> {
+                let map = |level: &Level| {
+                    (0..channels * level.cells()).map(|_| logit(&mut random)).collect::<Vec<f32>>()
+                };
+                shape.levels.iter().map(map).collect()
             };
-            shape.levels.iter().map(map).collect()
-        };
-        // Most anchors see nothing: logits around -6, as a trained head has them.
-        let (boxes, class_maps) = (maps(64, 0.0), maps(classes, -6.0));
+        let boxes = maps(64, Box::new(|random| random.random_range(-2.0..2.0)));
+        // Most anchors see nothing, as a trained head has it; one in a thousand may see something.
+        let class_maps = maps(
+            classes,
+            Box::new(|random| match random.random_range(0..1000) {
+                0 => random.random_range(-7.0..2.0),
+                _ => random.random_range(-12.0..-8.0),
+            }),
+        );
         let data = DataSet::open(Path::new("demo/treecrowns/data.yaml")).expect("the demo's pictures");
         let example = data.train.iter().max_by_key(|example| example.labels.len()).expect("a picture");
         Scene {
