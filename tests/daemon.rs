@@ -165,7 +165,7 @@ fn frames_are_kept_labels_taken_a_model_trained_promoted_and_rolled_back() {
         false
     });
     assert_eq!(end["event"], "finished", "{end}");
-    assert_eq!(events, ["started", "features", "epoch", "trained", "finished"]);
+    assert_eq!(events, ["chosen", "started", "features", "epoch", "trained", "finished"]);
     assert_eq!(epochs, 60);
     assert!(end["after"]["mAP50_95"].as_f64().unwrap() > end["before"]["mAP50_95"].as_f64().unwrap());
     let answer = watcher.settled(&format!("{ROOT}/cmd/train/t1"));

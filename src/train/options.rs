@@ -250,7 +250,7 @@ impl Default for TrainOptions {
             lr_before_last: 1.0,
             last_alone: true,
             weight_decay: 5e-4,
-            views: 8,
+            views: 4,
             mosaic: 0.0,
             turns: Turns::Mirror,
             distill: Distill::Auto,
