@@ -21,6 +21,9 @@ use sha2::{Digest, Sha256};
 /// Must stay free on the disk, bytes.
 const FREE_FLOOR: u64 = 256 << 20;
 
+/// A page fault brings neighbours along, up to so many bytes on either side (Linux' `fault_around_bytes`).
+const FAULT_AROUND: usize = 64 << 10;
+
 /// Where no record is.
 const FREE: FeatureKey = [0; 32];
 
@@ -226,7 +229,8 @@ impl FeatureCache {
             rest = tail;
         }
         assert!(rest.is_empty(), "targets hold fewer values than the record");
-        give_back(map, start, length);
+        let first = start.saturating_sub(FAULT_AROUND);
+        give_back(map, first, (start + length + FAULT_AROUND).min(map.len()) - first);
     }
 
     #[allow(unsafe_code, reason = "memory-mapping a file is unsafe by nature")]
