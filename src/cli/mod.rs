@@ -48,7 +48,7 @@ enum Command {
     /// Find objects on pictures.
     Detect(detect::Args),
     /// Fine-tune a model's head on a data set, without a daemon.
-    Train(train::Args),
+    Train(Box<train::Args>),
 }
 
 /// Parses the command line, does what it says, and gives the exit code.

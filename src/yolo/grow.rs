@@ -2,7 +2,7 @@
 //!
 //! The last class convolution of each level has one row per class, so a class that stays keeps its
 //! rows, bit by bit, and a new one gets rows that say nothing yet. What counts classes behind these
-//! convolutions is found by following them through the graph ([`tail`]), and a detector that can't
+//! convolutions is found by following them through the graph (`tail`), and a detector that can't
 //! be followed to its end is refused before anything is trained.
 
 mod axis;

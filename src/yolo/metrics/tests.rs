@@ -132,26 +132,3 @@ fn draws_are_the_same_on_any_number_of_threads() {
     assert_ne!(paired.resample(50, 3), paired.resample(50, 4));
     assert!(Paired::new(&one, &added(&pictures(9, 5), &[1; 9])).is_none());
 }
-
-/// A large hold-out is compared in some seconds: `cargo test -- --ignored --nocapture how_long`.
-#[test]
-#[ignore = "a stopwatch"]
-fn how_long_a_large_holdout_takes() {
-    let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let mut model = || {
-        let mut evaluator = Evaluator::new(&["a".to_owned(), "b".to_owned()]);
-        for number in 0..500 {
-            let (mut found, truth) = picture(&mut ChaCha8Rng::seed_from_u64(number));
-            while found.len() < 300 {
-                let (more, _) = picture(&mut rng);
-                found.extend(more);
-            }
-            evaluator.add(&found, &truth);
-        }
-        evaluator.measurement()
-    };
-    let (one, other) = (model(), model());
-    let started = std::time::Instant::now();
-    let draws = Paired::new(&one, &other).unwrap().resample(1000, 1);
-    println!("{} draws of 500 pictures with 300 detections: {:?}", draws.len(), started.elapsed());
-}
