@@ -34,8 +34,8 @@ forgetting: ## teach a new class with the old one unlabelled, and tell what is f
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench forgetting -- $(ARGS)
 
-torture: ## kill a run fifty times; it must end as if nothing had happened
-	GRAFTD_KILLS=50 cargo test --test resume -- --nocapture killed
+torture: ## kill a run five hundred times; it must end as if nothing had happened
+	GRAFTD_KILLS=500 cargo test --test resume -- --nocapture killed
 
 exports: ## make exports of every family and form and try graftd on each (ARGS="--release 8.4.190 'yolo26*'")
 	@scripts/exports.sh $(ARGS)
