@@ -221,23 +221,3 @@ fn luck_is_promoted_no_more_often_than_the_confidence_allows() {
     }
     assert!(false_promotions(12, &[1.0], 100, 0.0) > 0.35);
 }
-
-#[test]
-#[ignore = "takes a minute: prints the share of lucky candidates that pass"]
-fn print_false_promotions() {
-    for confidence in [0.8, 0.9, 0.95] {
-        for (pictures, share) in [
-            (4, &[1.0][..]),
-            (6, &[1.0]),
-            (6, &[0.8, 0.5]),
-            (12, &[1.0]),
-            (12, &[0.9, 0.4]),
-            (40, &[1.0]),
-            (40, &[0.8, 0.3, 0.1]),
-            (100, &[0.5, 0.1]),
-        ] {
-            let rate = false_promotions(pictures, share, 1000, confidence);
-            println!("confidence {confidence}, {pictures} pictures, classes on {share:?}: {rate:.3}");
-        }
-    }
-}
