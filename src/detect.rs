@@ -124,10 +124,7 @@ impl Detector {
             classes: self.maps.iter().map(|&(_, classes)| outputs[classes].data()).collect(),
         };
         let mut found = detections_of_maps(&self.shape, &maps, 0, keep);
-        for detection in &mut found {
-            let [x1, y1, x2, y2] = placed.to_picture(detection.corners());
-            *detection = Detection { x1, y1, x2, y2, ..*detection };
-        }
+        found.iter_mut().for_each(|detection| detection.move_to(placed.to_picture(detection.corners())));
         Ok(found)
     }
 
@@ -157,17 +154,9 @@ impl Detector {
         for (index, example) in examples.iter().enumerate() {
             let picture = Picture::open(&example.picture)?;
             let found = self.detect(&picture, &Keep::to_measure())?;
-            evaluator.add(&found, &truth_boxes(example, &picture));
+            evaluator.add(&found, &TruthBox::of(&example.labels, (picture.width(), picture.height())));
             progress(index + 1);
         }
         Ok(evaluator.measurement())
     }
-}
-
-fn truth_boxes(example: &Example, picture: &Picture) -> Vec<TruthBox> {
-    let truth = |label: &crate::label::LabelBox| TruthBox {
-        class: label.class,
-        corners: label.to_pixels(picture.width(), picture.height()),
-    };
-    example.labels.iter().map(truth).collect()
 }

@@ -22,7 +22,9 @@
 //! - [`onnx`]: an ONNX graph in memory: read, check, infer shapes, edit, build, write.
 //! - [`capture`]: where frames come from.
 //! - [`label`], [`picture`], [`tensor`]: the three plain values that the rooms exchange.
+//! - [`files`]: files that are there whole or not at all.
 
+pub mod files;
 pub mod label;
 pub mod picture;
 pub mod tensor;

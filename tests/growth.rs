@@ -14,7 +14,7 @@ use graftd::tensor::Tensor;
 use graftd::yolo::export::Export;
 use graftd::yolo::grow::{ClassPlan, PlannedClass, verify, with_classes};
 use serde_json::Value;
-use support::{drawn, goldens, graftd, index, python, relative_difference, runtimes};
+use support::{drawn, found, goldens, graftd, index, python, relative_difference, runtimes, stock};
 
 /// Exports that can be trained, by name; `GRAFTD_MORE_EXPORTS` names a folder with further ones.
 fn exports() -> Vec<(String, Export)> {
@@ -190,13 +190,6 @@ fn stderr(output: &Output) -> String {
 }
 
 /// What stock onnxruntime says of a model and a picture; names are read with Python's `literal_eval`.
-fn stock(model: &Path, picture: &Path) -> Value {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/detect.py");
-    let output = Command::new(python()).arg(script).arg(model).arg(picture).arg("0.1").output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 #[test]
 fn a_class_that_the_base_never_had_is_learnt() {
     let folder = tempfile::tempdir().unwrap();
@@ -225,14 +218,7 @@ fn a_class_that_the_base_never_had_is_learnt() {
     let picture = folder.path().join("images/val/000.png");
     let theirs = stock(&out, &picture);
     let rows = theirs["rows"].as_array().unwrap();
-    let own = graftd()
-        .args(["detect", "--json", "--conf", "0.1", "--model"])
-        .arg(&out)
-        .arg(&picture)
-        .output()
-        .unwrap();
-    let own: Value = serde_json::from_slice(&own.stdout).unwrap();
-    let own = own["boxes"].as_array().unwrap();
+    let own = found(&out, &picture);
     assert!(!own.is_empty() && own.len() == rows.len(), "{} and {} boxes", own.len(), rows.len());
     for (own, row) in own.iter().zip(rows) {
         assert_eq!(own["class"], row[5]);

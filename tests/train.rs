@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::Value;
-use support::{classes, drawn, goldens, graftd, python};
+use support::{classes, drawn, found, goldens, graftd, stock};
 
 fn train(base: &Path, data: &Path, out: &Path, arguments: &[&str]) -> Output {
     let mut command = graftd();
@@ -55,30 +55,12 @@ fn a_strangers_export_learns_a_strangers_pictures() {
 
     // Stock onnxruntime finds the same boxes in it, and it looks like the base from outside.
     let picture = folder.path().join("images/val/000.png");
-    let rows = |model: &Path| -> Value {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/detect.py");
-        let output = std::process::Command::new(python())
-            .arg(script)
-            .arg(model)
-            .arg(&picture)
-            .arg("0.1")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    };
-    let (stock, stock_base) = (rows(&out), rows(&base));
+    let (theirs, theirs_base) = (stock(&out, &picture), stock(&base, &picture));
     for key in ["inputs", "outputs", "metadata"] {
-        assert_eq!(stock[key], stock_base[key], "{key}");
+        assert_eq!(theirs[key], theirs_base[key], "{key}");
     }
-    let own = graftd()
-        .args(["detect", "--json", "--conf", "0.1", "--model"])
-        .arg(&out)
-        .arg(&picture)
-        .output()
-        .unwrap();
-    let own: Value = serde_json::from_slice(&own.stdout).unwrap();
-    let (own, stock) = (own["boxes"].as_array().unwrap(), stock["rows"].as_array().unwrap());
+    let own = found(&out, &picture);
+    let stock = theirs["rows"].as_array().unwrap();
     assert!(!own.is_empty() && own.len() == stock.len(), "{} and {} boxes", own.len(), stock.len());
     for (own, stock) in own.iter().zip(stock) {
         assert_eq!(own["class"], stock[5]);

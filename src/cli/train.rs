@@ -1,11 +1,11 @@
 //! `graftd train`: one-shot fine-tuning, for scripts and comparisons.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::dataset::{DataSet, Split};
+use crate::files;
 use crate::train::{
     ClassChanges, Control, Distill, Folders, Outcome, Rate, ScopeChoice, TrainOptions, TrainingSet, Turns,
     fine_tune, forget_checkpoint,
@@ -171,7 +171,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let outcome = fine_tune(&args.base, &set, &options, runtime.as_ref(), folders, &mut on_event, &control)?;
     let write = outcome.verdict.promoted || args.force;
     if write {
-        replace(&args.out, &outcome.model)?;
+        files::publish(&args.out, &outcome.model)
+            .map_err(|error| Failure::failed(format!("{}: {error}", args.out.display())))?;
     }
     forget(cache);
     print::outcome(broken, || match args.json {
@@ -203,32 +204,13 @@ fn renamed(text: &str) -> Result<(String, String), String> {
 
 /// Before the work begins: can the outcome be written at its end?
 fn check_out(out: &Path) -> Result<(), Failure> {
-    let folder = folder_of(out);
+    let folder = files::folder_of(out);
     if out.is_dir() {
         return Err(Failure::input(format!("{}: is a folder; name a file for the model", out.display())));
     }
-    tempfile::Builder::new().prefix(".graftd-").tempfile_in(folder).map(drop).map_err(|error| {
+    tempfile::Builder::new().prefix(files::PASSING).tempfile_in(folder).map(drop).map_err(|error| {
         Failure::input(format!("{}: can't be written to ({error}); name another --out", folder.display()))
     })
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Whole or not at all: the bytes are on the disk before the name is.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let folder = folder_of(path);
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".graftd-").tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        file.as_file().set_permissions(mode)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        std::fs::File::open(folder)?.sync_all()
-    };
-    write().map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
 }
 
 /// A flag that Ctrl-C and SIGTERM set; a second Ctrl-C ends the process at once.

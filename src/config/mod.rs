@@ -126,10 +126,9 @@ pub struct TrainConfig {
     pub min_samples: usize,
     /// Share of newly labelled samples that become hold-out, 0 to 1; a label may also say it itself.
     pub holdout_share: f64,
-    /// Whether runs get only time that no other program wants (Linux' `SCHED_IDLE`).
-    pub idle: bool,
-    /// The cores that runs may use, by number; none may use all.
-    pub cpus: Vec<usize>,
+    /// How much runs may be noticed: `idle`, `cpus`.
+    #[serde(flatten)]
+    pub guest: Guest,
     /// Everything else about a run.
     #[serde(flatten)]
     pub options: TrainOptions,
@@ -137,15 +136,12 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        let Guest { idle, cpus } = Guest::default();
-        TrainConfig { min_samples: 10, holdout_share: 0.2, idle, cpus, options: TrainOptions::default() }
-    }
-}
-
-impl TrainConfig {
-    /// How much runs may be noticed.
-    pub fn guest(&self) -> Guest {
-        Guest { idle: self.idle, cpus: self.cpus.clone() }
+        TrainConfig {
+            min_samples: 10,
+            holdout_share: 0.2,
+            guest: Guest::default(),
+            options: TrainOptions::default(),
+        }
     }
 }
 

@@ -99,16 +99,7 @@ impl Core {
                 tracing::info!("run {id} was interrupted and is taken up");
                 Ok(())
             }
-            Err(reason) => {
-                self.report_run(&RunReport::End {
-                    run: id,
-                    event: "failed",
-                    reason: reason.clone(),
-                    outcome: None,
-                })?;
-                self.settle(&ask, &Answer::failed(reason))?;
-                self.run_is_over()
-            }
+            Err(reason) => self.run_failed(id, &ask, reason),
         }
     }
 
@@ -141,7 +132,7 @@ impl Core {
             );
         }
         let trained_on = format!("{} samples, measured on {}", train.len(), holdout.len());
-        let guest = self.config.train.guest();
+        let guest = self.config.train.guest.clone();
         let options = with(&self.config.train.options, arguments, self.config.model.imgsz);
         let options = TrainOptions { threads: guest.threads(options.threads), ..options };
         let set = TrainingSet { classes: self.classes.clone(), train, holdout };
@@ -221,6 +212,20 @@ impl Core {
 
     /// The run goes on.
     pub(super) fn run_goes_on(&mut self, event: TrainEvent) -> Result<(), StoreError> {
+        match &event {
+            TrainEvent::Reduced { reason } => {
+                tracing::warn!(
+                    "the features of all views take more than cache_mb or the disk allow: {reason}"
+                );
+            }
+            TrainEvent::NotResumed { reason } => {
+                tracing::warn!("the run starts from its beginning: {reason}");
+            }
+            TrainEvent::RolledBack { epoch, reason, lr } => {
+                tracing::warn!("{reason}; back to epoch {epoch} with learning rate {lr:e}");
+            }
+            _ => {}
+        }
         if matches!(event, TrainEvent::Epoch { .. }) {
             self.attempt_succeeds()?;
         }
@@ -236,14 +241,14 @@ impl Core {
         let outcome = match outcome {
             // `cancel` has been answered that nothing is changed, however late it came.
             Ok(_) if run.control.is_cancelled() => {
-                return self.run_failed(run, TrainError::Cancelled.to_string());
+                return self.run_failed(run.id, &run.ask, TrainError::Cancelled.to_string());
             }
             Ok(outcome) => outcome,
-            Err(error) => return self.run_failed(run, error.to_string()),
+            Err(error) => return self.run_failed(run.id, &run.ask, error.to_string()),
         };
         let slot = match self.promote_candidate(&run, &outcome) {
             Ok(slot) => slot,
-            Err(reason) => return self.run_failed(run, reason),
+            Err(reason) => return self.run_failed(run.id, &run.ask, reason),
         };
         let (event, reason) =
             (if slot.is_some() { "finished" } else { "refused" }, outcome.verdict.reason.clone());
@@ -267,15 +272,10 @@ impl Core {
         self.run_is_over()
     }
 
-    fn run_failed(&mut self, run: Run, reason: String) -> Result<(), StoreError> {
-        tracing::warn!("run {} failed: {reason}", run.id);
-        self.report_run(&RunReport::End {
-            run: run.id,
-            event: "failed",
-            reason: reason.clone(),
-            outcome: None,
-        })?;
-        self.settle(&run.ask, &Answer::failed(reason))?;
+    fn run_failed(&mut self, run: String, ask: &Ask, reason: String) -> Result<(), StoreError> {
+        tracing::warn!("run {run} failed: {reason}");
+        self.report_run(&RunReport::End { run, event: "failed", reason: reason.clone(), outcome: None })?;
+        self.settle(ask, &Answer::failed(reason))?;
         self.run_is_over()
     }
 

@@ -21,7 +21,7 @@ use crate::daemon::{Daemon, DaemonError};
 use crate::dataset::{DataSet, DatasetError, Example};
 use crate::mqtt::{RunOutcome, Topics};
 use crate::select::SelectOptions;
-use crate::train::{TrainEvent, TrainOptions, Turns, peak_rss_mb};
+use crate::train::{Guest, TrainEvent, TrainOptions, Turns, peak_rss_mb};
 
 use operator::{Operator, Truth};
 
@@ -213,7 +213,11 @@ fn configuration(options: &DemoOptions, scratch: &Path, frames: PathBuf, broker:
             ..SelectOptions::default()
         },
         // Somebody watches and waits for it.
-        train: TrainConfig { idle: false, options: train, ..TrainConfig::default() },
+        train: TrainConfig {
+            guest: Guest { idle: false, cpus: vec![] },
+            options: train,
+            ..TrainConfig::default()
+        },
         mqtt: MqttConfig { broker: broker.clone(), ..MqttConfig::default() },
         runtime: options.runtime.clone(),
         ..Config::default()

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::label::LabelBox;
 use crate::train::{Rate, ScopeChoice};
+use crate::yolo::names::listed;
 
 /// Arguments of `label`: the truth about one sample. Labels that it had are replaced.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -60,7 +61,7 @@ impl LabelledBox {
             ClassRef::Name(name) => match classes.iter().position(|known| known == name) {
                 Some(index) => index as u32,
                 None => {
-                    return Err(format!("class {name:?} does not exist; the model has {}", some(classes)));
+                    return Err(format!("class {name:?} does not exist; the model has {}", listed(classes)));
                 }
             },
         };
@@ -80,14 +81,6 @@ impl LabelledBox {
         }
         Ok(LabelBox { class, cx: self.cx, cy: self.cy, w: self.w, h: self.h })
     }
-}
-
-fn some(classes: &[String]) -> String {
-    let mut names: Vec<String> = classes.iter().take(10).map(|name| format!("{name:?}")).collect();
-    if classes.len() > 10 {
-        names.push(format!("… ({} classes)", classes.len()));
-    }
-    names.join(", ")
 }
 
 /// Arguments of `train`: what differs from the configuration in this run.

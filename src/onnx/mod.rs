@@ -14,6 +14,7 @@
 
 pub mod attributes;
 mod build;
+mod fresh;
 mod links;
 mod model;
 pub mod proto;
@@ -22,9 +23,11 @@ pub mod values;
 
 pub use build::GraphBuilder;
 pub(crate) use build::float_value_info;
+pub use fresh::FreshNames;
 pub use links::Links;
 pub use model::Model;
 pub use shapes::infer_shapes;
+pub(crate) use shapes::wrapped;
 
 use std::path::PathBuf;
 

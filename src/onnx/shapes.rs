@@ -7,6 +7,12 @@ use super::OnnxError;
 use super::attributes::{int_of, ints_of, string_of};
 use super::proto::NodeProto;
 
+/// An axis that may count from the end; none when there is no such axis.
+pub(crate) fn wrapped(axis: i64, rank: usize) -> Option<usize> {
+    let axis = if axis < 0 { axis + rank as i64 } else { axis };
+    usize::try_from(axis).ok().filter(|&axis| axis < rank)
+}
+
 /// Shapes of the node's outputs.
 ///
 /// `shapes` holds the shape of each input (empty for an absent one); `constant` gives the values of
@@ -98,11 +104,7 @@ impl Inference<'_> {
     }
 
     fn axis(&self, axis: i64, rank: usize) -> Result<usize, OnnxError> {
-        let wrapped = if axis < 0 { axis + rank as i64 } else { axis };
-        usize::try_from(wrapped)
-            .ok()
-            .filter(|&axis| axis < rank)
-            .ok_or_else(|| self.bad(&format!("there is no axis {axis}")))
+        wrapped(axis, rank).ok_or_else(|| self.bad(&format!("there is no axis {axis}")))
     }
 
     fn broadcast_all(&self) -> Result<Vec<usize>, OnnxError> {

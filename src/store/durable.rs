@@ -1,14 +1,12 @@
 //! Files that survive a power cut: written beside, synced, renamed, the folder synced.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
-use super::StoreError;
+use crate::files::{self, PASSING};
 
-/// What passing files and folders begin with: [`sweep`] removes those that an interruption left.
-pub(super) const PASSING: &str = ".new-";
+use super::StoreError;
 
 /// Makes a folder and those above it, durably: a new folder's name lies in the one above it, so that one
 /// is synced.
@@ -31,29 +29,12 @@ pub(super) fn make_dir(path: &Path) -> Result<(), StoreError> {
 
 /// Syncs a folder's entries.
 pub(super) fn sync_dir(path: &Path) -> Result<(), StoreError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(StoreError::io(path))
+    files::sync_dir(path).map_err(StoreError::io(path))
 }
 
-/// Replaces or makes a file: readers see the old bytes or the new, never a part.
+/// Replaces or makes a file, durably: readers see the old bytes or the new, never a part.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    let attempt = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(PASSING).tempfile_in(parent)?;
-        file.write_all(bytes)?;
-        // Temporary files are private; models are read by other programs too. The folder says who may.
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    attempt().map_err(StoreError::io(path))?;
-    sync_dir(parent)
-}
-
-/// Free space for this user where `path` lies, bytes.
-pub(super) fn free_space(path: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(path).ok()?;
-    Some(stat.f_bavail * stat.f_frsize)
+    files::publish(path, bytes).map_err(StoreError::io(path))
 }
 
 /// Removes what an interrupted [`write()`] left in a folder.

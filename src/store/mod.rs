@@ -105,7 +105,7 @@ impl Store {
 
     /// Free space where the store lies, bytes; none where the system does not tell.
     pub fn free_space(&self) -> Option<u64> {
-        durable::free_space(&self.dir)
+        crate::files::free_space(&self.dir)
     }
 }
 

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::files::PASSING;
+
 use super::sample::milliseconds;
 use super::{StoreError, blobs, durable};
 
@@ -114,7 +116,7 @@ impl Models {
             record,
         };
         let staging = tempfile::Builder::new()
-            .prefix(durable::PASSING)
+            .prefix(PASSING)
             .tempdir_in(&self.dir)
             .map_err(StoreError::io(&self.dir))?;
         durable::write(&staging.path().join("model.onnx"), model)?;
@@ -160,7 +162,7 @@ impl Models {
 
     fn switch(&self, slot: u32) -> Result<(), StoreError> {
         let staging = tempfile::Builder::new()
-            .prefix(durable::PASSING)
+            .prefix(PASSING)
             .tempdir_in(&self.dir)
             .map_err(StoreError::io(&self.dir))?;
         let link = staging.path().join("link");
@@ -179,8 +181,7 @@ impl Models {
             .collect();
         for &slot in &old[..old.len().saturating_sub(KEEP)] {
             // Renamed first, so that what a kill leaves of it is swept and not taken for a slot.
-            let (folder, gone) =
-                (self.folder(slot), self.dir.join(format!("{}old-{}", durable::PASSING, name(slot))));
+            let (folder, gone) = (self.folder(slot), self.dir.join(format!("{}old-{}", PASSING, name(slot))));
             fs::rename(&folder, &gone).map_err(StoreError::io(folder))?;
             fs::remove_dir_all(&gone).map_err(StoreError::io(gone))?;
         }

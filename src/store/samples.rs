@@ -12,7 +12,7 @@ use crate::label::{LabelBox, Provenance};
 
 use super::blobs::Blobs;
 use super::sample::{Labels, NewSample, Sample, SampleId, milliseconds};
-use super::{Database, StoreError, durable, envelope};
+use super::{Database, StoreError, envelope};
 
 /// Frames are refused while less than this is free where they lie, bytes.
 const FREE_FLOOR: u64 = 64 * 1024 * 1024;
@@ -106,7 +106,9 @@ impl Samples {
     pub fn add(&self, frame: &[u8], new: NewSample) -> Result<Sample, StoreError> {
         let _writing = self.write_lock();
         let dir = self.db.dir.clone();
-        if let Some(free) = durable::free_space(&dir).filter(|&free| free < FREE_FLOOR + frame.len() as u64) {
+        if let Some(free) =
+            crate::files::free_space(&dir).filter(|&free| free < FREE_FLOOR + frame.len() as u64)
+        {
             return Err(StoreError::Full { path: dir, free_mb: free >> 20, floor_mb: FREE_FLOOR >> 20 });
         }
         let sample = Sample {

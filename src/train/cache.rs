@@ -7,7 +7,7 @@
 //! away before their slots are used again. One run at a time uses a cache: it holds a lock on `keys`.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,10 @@ use memmap2::{Mmap, UncheckedAdvice};
 use rustix::fs::FallocateFlags;
 use sha2::{Digest, Sha256};
 
-/// Must stay free on the disk, bytes.
-const FREE_FLOOR: u64 = 256 << 20;
+use crate::files;
+
+/// Must stay free on the disk beside what runs keep there, bytes.
+pub(super) const FREE_FLOOR: u64 = 256 << 20;
 
 /// A page fault brings neighbours along, up to so many bytes on either side (Linux' `fault_around_bytes`).
 const FAULT_AROUND: usize = 64 << 10;
@@ -38,6 +40,12 @@ pub(super) fn hash(parts: &[&[u8]]) -> FeatureKey {
         hasher.update(part);
     }
     hasher.finalize().into()
+}
+
+/// The folder for what is of use to this backbone at this input size alone (height and width).
+pub(super) fn folder_name(backbone_hash: &[u8], (height, width): (usize, usize)) -> String {
+    let hash: String = backbone_hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{hash}-{height}x{width}")
 }
 
 /// A cache that can't be used.
@@ -87,12 +95,7 @@ impl FeatureCache {
             options.open(folder.join(name)).map_err(fail)
         };
         let (data, mut keys) = (open("features.f16")?, open("keys")?);
-        keys.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => {
-                fail(io::Error::new(io::ErrorKind::WouldBlock, "another run is using it"))
-            }
-            TryLockError::Error(error) => fail(error),
-        })?;
+        files::lock_for_run(&keys).map_err(fail)?;
         let mut bytes = Vec::new();
         keys.read_to_end(&mut bytes).map_err(fail)?;
         let (named, torn) = bytes.as_chunks::<32>();
@@ -124,7 +127,7 @@ impl FeatureCache {
     pub(super) fn capacity(&self, budget: u64) -> usize {
         let record = self.record_bytes();
         let own = record * self.positions.len() as u64;
-        let free = rustix::fs::statvfs(&self.folder).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+        let free = files::free_space(&self.folder).unwrap_or(u64::MAX);
         (budget.min((own + free).saturating_sub(FREE_FLOOR)) / record) as usize
     }
 

@@ -4,11 +4,13 @@
 //! epoch or the one before. It holds a hash of all that decides a run, so that a checkpoint is never
 //! taken up with other data, another base or other options.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::files;
 
 use super::cache::FeatureKey;
 use super::head::HeadState;
@@ -101,15 +103,9 @@ impl Checkpoint {
     pub fn write(&self, progress: &Progress) -> io::Result<()> {
         let mut body = self.identity.to_vec();
         body.extend(postcard::to_stdvec(progress).map_err(io::Error::other)?);
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let mut file = tempfile::Builder::new().prefix(".checkpoint-").tempfile_in(folder)?;
-        file.write_all(MAGIC)?;
-        file.write_all(&crc32fast::hash(&body).to_le_bytes())?;
-        file.write_all(&body)?;
-        file.as_file().sync_data()?;
-        file.persist(&self.path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
+        let sum = crc32fast::hash(&body).to_le_bytes();
+        files::place(&self.path, &[&MAGIC[..], &sum, &body].concat())?;
+        files::sync_dir(files::folder_of(&self.path))
     }
 
     /// Takes it away.
@@ -124,11 +120,6 @@ fn opened(bytes: &[u8]) -> Option<&[u8]> {
     let (sum, body) = rest.split_first_chunk::<4>()?;
     let whole = crc32fast::hash(body) == u32::from_le_bytes(*sum) && body.len() >= size_of::<FeatureKey>();
     whole.then_some(body)
-}
-
-/// Whether a run that used this cache was interrupted.
-pub fn has_checkpoint(cache: &Path) -> bool {
-    cache.join(NAME).exists()
 }
 
 /// Takes the checkpoint in this cache away: its run has come to an end, and what it brought is safe.

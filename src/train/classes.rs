@@ -1,6 +1,7 @@
 //! What becomes of the model's classes: which stay, under which names, and which the labels add.
 
 use crate::yolo::grow::{ClassPlan, PlannedClass};
+use crate::yolo::names::listed;
 
 use super::set::{ClassesError, TrainingSet};
 
@@ -141,15 +142,6 @@ impl ClassChanges {
 
 fn change(message: String) -> ClassesError {
     ClassesError::Change(message)
-}
-
-/// Some names, for people.
-pub(super) fn listed(names: &[String]) -> String {
-    let mut words: Vec<String> = names.iter().take(10).map(|name| format!("{name:?}")).collect();
-    if names.len() > 10 {
-        words.push(format!("… ({} classes)", names.len()));
-    }
-    words.join(", ")
 }
 
 /// Whether one name may be a slip of the other: equal but for case and spaces, or one letter added, left

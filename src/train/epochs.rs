@@ -135,7 +135,6 @@ impl Epochs<'_> {
                 return Ok(*progress);
             }
             Found::NotOurs(reason) => {
-                tracing::warn!("the run starts from its beginning: {reason}");
                 on_event(TrainEvent::NotResumed { reason });
             }
             Found::Nothing => {}
@@ -191,7 +190,6 @@ impl Epochs<'_> {
         progress.lr_factor *= AFTER_ROLL_BACK;
         self.head.restore(&progress.head);
         let lr = progress.lr_factor * progress.lr;
-        tracing::warn!("{what} in epoch {epoch}; back to epoch {} at learning rate {lr:e}", progress.epoch);
         on_event(TrainEvent::RolledBack { epoch: progress.epoch, reason: what, lr });
         Ok(())
     }
@@ -265,17 +263,10 @@ impl Epochs<'_> {
                 let (width, height) = sample.picture;
                 let sides = (height as usize, width as usize);
                 let placed = Letterbox::plan(sides, shape.input, Fit::Exact, true);
-                for detection in &mut found {
-                    [detection.x1, detection.y1, detection.x2, detection.y2] =
-                        placed.to_picture(detection.corners());
-                }
-                let truth: Vec<TruthBox> = sample
-                    .example
-                    .labels
-                    .iter()
-                    .map(|label| TruthBox { class: label.class, corners: label.to_pixels(width, height) })
-                    .collect();
-                evaluator.add(&found, &truth);
+                found
+                    .iter_mut()
+                    .for_each(|detection| detection.move_to(placed.to_picture(detection.corners())));
+                evaluator.add(&found, &TruthBox::of(&sample.example.labels, sample.picture));
             }
         }
         Ok(evaluator.finish())

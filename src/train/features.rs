@@ -1,7 +1,7 @@
 //! Fills the feature cache: each view of each sample goes through the backbone once.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -136,13 +136,6 @@ impl<'a> Views<'a> {
     fn view_key<'s>(&self, sample: &'s Sample, view: u32) -> ViewKey<'s> {
         ViewKey { sample: &sample.hash, view, seed: self.seed, turns: self.turns }
     }
-}
-
-/// Where under `root` the cache of this backbone lies.
-pub(super) fn cache_folder(root: &Path, backbone_hash: &[u8], backbone: &Backbone) -> PathBuf {
-    let (height, width) = backbone.size();
-    let name: String = backbone_hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    root.join(format!("{name}-{height}x{width}"))
 }
 
 /// The cache of this backbone.

@@ -95,11 +95,13 @@ impl Head {
         runtime: &dyn Runtime,
         options: &SessionOptions,
     ) -> Result<Self, TrainError> {
-        let one = compile(&cut.subgraph(1, shapes), Optimizer::adamw())?.stash_bytes;
-        let part = part_size(batch, one);
-        tracing::debug!("parts of {part} pictures, {} KB of stash each", one >> 10);
-        let subgraph = cut.subgraph(part, shapes);
-        let compiled = compile(&subgraph, Optimizer::adamw())?;
+        let subgraph = cut.subgraph(1, shapes);
+        let mut compiled = compile(&subgraph, Optimizer::adamw())?;
+        let part = part_size(batch, compiled.stash_bytes);
+        tracing::debug!("parts of {part} pictures, {} KB of stash each", compiled.stash_bytes >> 10);
+        if part > 1 {
+            compiled = compile(&cut.subgraph(part, shapes), Optimizer::adamw())?;
+        }
         let weights = compiled.layout.gather(&subgraph)?;
         let count = weights.len();
         let zeros = || Value::from(Tensor::zeros([count]));
@@ -232,12 +234,7 @@ impl Head {
 
     /// A part of pictures on which there is nothing.
     pub fn blank(&self) -> Batch {
-        let blank = |shape: &Vec<usize>| {
-            let mut shape = shape.clone();
-            shape[0] = self.part;
-            Value::from(Tensor::zeros(shape))
-        };
-        Batch { features: self.shapes.iter().map(blank).collect() }
+        self.fill(0, |_, _| Ok(())).expect("nothing is read")
     }
 
     /// Raw maps of a part, handed to `use_maps`.

@@ -31,7 +31,7 @@ mod set;
 mod views;
 
 pub use cache::CacheError;
-pub use checkpoint::{forget_checkpoint, has_checkpoint};
+pub use checkpoint::forget_checkpoint;
 pub use classes::ClassChanges;
 pub use control::Control;
 pub use coverage::Distill;

@@ -15,13 +15,13 @@ use crate::yolo::graft::graft;
 use crate::yolo::grow::{verify, with_classes};
 use crate::yolo::metrics::{Evaluation, Measurement};
 
-use super::cache::{FeatureKey, hash, prune_beside};
+use super::cache::{FeatureKey, folder_name, hash, prune_beside};
 use super::checkpoint::Checkpoint;
 use super::control::Control;
 use super::coverage::{Distill, coverage, covered_classes, covered_on};
 use super::epochs::Epochs;
 use super::event::TrainEvent;
-use super::features::{Sample, Views, cache_folder, extract, open_cache};
+use super::features::{Sample, Views, extract, open_cache};
 use super::gate::{Verdict, judge};
 use super::memory::Memory;
 use super::options::TrainOptions;
@@ -110,13 +110,12 @@ pub fn fine_tune<'a>(
     let batch = options.batch.min(samples.len());
 
     let backbone_hash = hash(&[&cut.backbone.encode()]);
-    let folder = cache_folder(folders.cache, &backbone_hash, &backbone);
+    let folder = folders.cache.join(folder_name(&backbone_hash, size));
     let mut features = open_cache(&folder, &backbone)?;
     let capacity = features.capacity(options.cache_mb << 20);
     let plan = Plan::new(&samples, holdout.len(), options.views, capacity, options.seed)
         .ok_or_else(|| features.too_small(capacity))?;
     if let Some(left_out) = plan.leaves_out(samples.len(), options.views, holdout.len()) {
-        tracing::warn!("the features of all views take more than cache_mb or the disk allow: {left_out}");
         on_event(TrainEvent::Reduced { reason: left_out });
     }
     let known = match options.distill {

@@ -2,7 +2,7 @@
 
 use crate::dataset::Example;
 
-use super::classes::listed;
+use crate::yolo::names::listed;
 
 /// Examples whose labels count in `classes`.
 #[derive(Debug, Clone, PartialEq)]

@@ -25,4 +25,9 @@ impl Detection {
     pub fn corners(&self) -> [f32; 4] {
         [self.x1, self.y1, self.x2, self.y2]
     }
+
+    /// The same find with these corners `[x1, y1, x2, y2]`, in pixels.
+    pub fn move_to(&mut self, [x1, y1, x2, y2]: [f32; 4]) {
+        *self = Detection { x1, y1, x2, y2, ..*self };
+    }
 }

@@ -10,6 +10,9 @@ mod edits;
 mod known;
 mod tail;
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use crate::onnx::proto::{TensorProto, ValueInfoProto};
 use crate::onnx::{OnnxError, values};
 use crate::runtime::{Runtime, RuntimeError, SessionOptions, Value};
@@ -281,15 +284,8 @@ fn close(old: &[f32], new: &[f32]) -> bool {
 
 /// A picture that looks like nothing and is the same every time.
 fn noise(shape: [usize; 4]) -> Tensor {
-    let mut state = 0x9e37_79b9_u32;
-    let mut next = || {
-        // Marsaglia, "Xorshift RNGs" (2003).
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        (state >> 8) as f32 / (1 << 24) as f32
-    };
-    Tensor::new(shape, (0..shape.iter().product::<usize>()).map(|_| next()).collect())
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    Tensor::new(shape, (0..shape.iter().product::<usize>()).map(|_| rng.random()).collect())
 }
 
 #[cfg(test)]

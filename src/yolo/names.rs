@@ -29,6 +29,15 @@ pub fn format(names: &[String]) -> String {
     format!("{{{}}}", entries.join(", "))
 }
 
+/// The first ten names and how many there are, for people.
+pub fn listed(names: &[String]) -> String {
+    let mut words: Vec<String> = names.iter().take(10).map(|name| format!("{name:?}")).collect();
+    if names.len() > 10 {
+        words.push(format!("… ({} classes)", names.len()));
+    }
+    words.join(", ")
+}
+
 fn quoted(name: &str) -> String {
     let quote = if name.contains('\'') && !name.contains('"') { '"' } else { '\'' };
     let mut text = String::from(quote);

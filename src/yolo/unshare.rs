@@ -5,15 +5,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::onnx::{Links, Model};
+use crate::onnx::{FreshNames, Links, Model};
 
 /// Rewrites the convolutions of these indices so that their kernels and biases are initializers that
 /// nothing else reads.
 pub(super) fn unshare(model: &mut Model, convs: &HashSet<usize>) {
     let graph = model.graph();
     let links = Links::new(graph);
-    let mut taken: HashSet<String> = graph.initializer.iter().map(|tensor| tensor.name().into()).collect();
-    taken.extend(graph.node.iter().flat_map(|node| node.output.iter().cloned()));
+    let mut names = FreshNames::of(graph);
     let mut copies = Vec::new();
     let mut renames: HashMap<(usize, usize), String> = HashMap::new();
     for (index, node) in graph.node.iter().enumerate() {
@@ -27,10 +26,7 @@ pub(super) fn unshare(model: &mut Model, convs: &HashSet<usize>) {
             if own {
                 continue;
             }
-            let mut fresh = format!("{name}.own");
-            while !taken.insert(fresh.clone()) {
-                fresh.push('_');
-            }
+            let fresh = names.fresh(format!("{name}.own"));
             let mut copy = constant.clone();
             copy.name = Some(fresh.clone());
             copies.push(copy);

@@ -42,6 +42,24 @@ pub fn classes(base: &Path) -> Vec<String> {
     value["classes"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
+/// What stock onnxruntime says of a model: inputs, outputs, metadata, and the rows (corners, score above
+/// 0.1, class) that it finds on a picture.
+pub fn stock(model: &Path, picture: &Path) -> serde_json::Value {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/detect.py");
+    let mut command = std::process::Command::new(python());
+    let output = command.arg(script).arg(model).arg(picture).arg("0.1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The boxes above 0.1 that `graftd detect` finds on a picture.
+pub fn found(model: &Path, picture: &Path) -> Vec<serde_json::Value> {
+    let mut command = graftd();
+    let command = command.args(["detect", "--json", "--conf", "0.1", "--model"]).arg(model).arg(picture);
+    let found: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    found["boxes"].as_array().unwrap().clone()
+}
+
 /// An open `.npz` file.
 pub struct Npz {
     path: PathBuf,

@@ -14,8 +14,8 @@ mod balance;
 mod record;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -23,17 +23,13 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use super::cache::hash;
+use crate::files::{self, PASSING};
+
+use super::cache::{FREE_FLOOR, folder_name, hash};
 use super::quantise;
 use balance::{Item, choose};
 
 pub use record::Record;
-
-/// Names of files that are being written begin with this.
-const PASSING: &str = ".new-";
-
-/// Must stay free on the disk, bytes.
-const FREE_FLOOR: u64 = 256 << 20;
 
 /// A memory that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -88,18 +84,12 @@ impl Memory {
         shapes: &[Vec<usize>],
         budget: u64,
     ) -> Result<Self, MemoryError> {
-        let name: String = backbone_hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let folder = root.join(format!("{name}-{}x{}", size.0, size.1));
+        let folder = root.join(folder_name(backbone_hash, size));
         let fail = |source| MemoryError { path: folder.clone(), source };
         fs::create_dir_all(&folder).map_err(fail)?;
         // One lock for all folders, since the budget spans them.
         let lock = File::options().append(true).create(true).open(root.join("lock")).map_err(fail)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => {
-                fail(io::Error::new(io::ErrorKind::WouldBlock, "another run is using it"))
-            }
-            TryLockError::Error(error) => fail(error),
-        })?;
+        files::lock_for_run(&lock).map_err(fail)?;
         let shapes = shapes.iter().map(|shape| (shape[1], shape.iter().product())).collect();
         let mut memory = Memory {
             root: root.to_owned(),
@@ -289,8 +279,7 @@ impl Memory {
             self.records.insert(place, record);
             entered += 1;
         }
-        let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|source| MemoryError { path: self.folder.clone(), source })?;
+        files::sync_dir(&self.folder).map_err(|source| MemoryError { path: self.folder.clone(), source })?;
         Ok(Admission { entered, left })
     }
 
@@ -319,19 +308,11 @@ impl Memory {
 
     /// Written beside, synced and renamed: there is the whole record or none.
     fn write(&self, key: &[u8; 32], bytes: &[u8]) -> io::Result<()> {
-        if let Ok(disk) = rustix::fs::statvfs(&self.folder) {
-            let free = disk.f_bavail * disk.f_frsize;
-            if free < bytes.len() as u64 + FREE_FLOOR {
-                let reason =
-                    format!("{} MB are free, of which {} MB must stay so", free >> 20, FREE_FLOOR >> 20);
-                return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
-            }
+        if let Some(free) = files::free_space(&self.folder).filter(|&f| f < bytes.len() as u64 + FREE_FLOOR) {
+            let reason = format!("{} MB are free, of which {} MB must stay so", free >> 20, FREE_FLOOR >> 20);
+            return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
         }
-        let mut file = tempfile::Builder::new().prefix(PASSING).tempfile_in(&self.folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(self.folder.join(record::file_name(key))).map_err(|error| error.error)?;
-        Ok(())
+        files::place(&self.folder.join(record::file_name(key)), bytes)
     }
 
     /// Removes other backbones' records, the folder that was written to least recently first, until

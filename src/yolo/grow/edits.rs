@@ -7,7 +7,7 @@ use half::f16;
 use prost::Message;
 
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, data_type};
-use crate::onnx::{Links, values};
+use crate::onnx::{FreshNames, Links, values};
 
 /// ONNX's number for truth values.
 const BOOL: i32 = 9;
@@ -107,7 +107,7 @@ fn node(op_type: &str, input: Vec<String>, output: &str) -> NodeProto {
 }
 
 struct Writer {
-    taken: HashSet<String>,
+    names: FreshNames,
     /// What was made, so that nodes that shared a vector share its successor, and from which node on it
     /// can be read.
     made: HashMap<(String, Entries), (String, usize)>,
@@ -119,18 +119,11 @@ struct Writer {
 
 impl Writer {
     fn new(graph: &GraphProto) -> Self {
-        let mut taken: HashSet<String> = graph.initializer.iter().map(|t| t.name().to_owned()).collect();
-        taken.extend(graph.input.iter().map(|input| input.name().to_owned()));
-        taken.extend(graph.node.iter().flat_map(|node| node.output.iter().cloned()));
-        Writer { taken, made: HashMap::new(), inserted: Vec::new(), left: Vec::new() }
+        Writer { names: FreshNames::of(graph), made: HashMap::new(), inserted: Vec::new(), left: Vec::new() }
     }
 
     fn fresh(&mut self, name: &str) -> String {
-        let mut fresh = format!("{name}.classes");
-        while !self.taken.insert(fresh.clone()) {
-            fresh.push('_');
-        }
-        fresh
+        self.names.fresh(format!("{name}.classes"))
     }
 
     /// A value like `name` with other entries: a constant, or a choice between it and a constant where

@@ -5,7 +5,7 @@
 
 use crate::onnx::attributes::{find, int_of, ints_of};
 use crate::onnx::proto::{GraphProto, NodeProto, ValueInfoProto};
-use crate::onnx::{Links, values};
+use crate::onnx::{Links, values, wrapped};
 
 /// Values that are looked through, at most: chains between a constant and its use are short.
 const DEPTH: usize = 40;
@@ -246,12 +246,6 @@ impl<'a> Known<'a> {
             _ => None,
         }
     }
-}
-
-/// An axis that may count from the end.
-pub(super) fn wrapped(axis: i64, rank: usize) -> Option<usize> {
-    let axis = if axis < 0 { axis + rank as i64 } else { axis };
-    usize::try_from(axis).ok().filter(|&axis| axis < rank)
 }
 
 fn told_lengths(info: &ValueInfoProto) -> Option<Lengths> {

@@ -10,10 +10,11 @@ use std::collections::HashMap;
 
 use crate::onnx::attributes::{find, int_of, ints_of};
 use crate::onnx::proto::{GraphProto, NodeProto};
+use crate::onnx::wrapped;
 
 use super::axis::{ClassAxis, Counts};
 use super::edits::{Edits, names_read_in_bodies};
-use super::known::{Known, wrapped};
+use super::known::Known;
 
 /// How a value depends on the number of classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

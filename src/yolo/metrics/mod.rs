@@ -16,6 +16,8 @@ pub use paired::{ClassPair, Differences, Paired};
 
 use serde::{Deserialize, Serialize};
 
+use crate::label::LabelBox;
+
 use super::detection::Detection;
 use matching::{Found, match_to_truth};
 use ranking::Ranking;
@@ -66,6 +68,15 @@ pub struct TruthBox {
     pub class: u32,
     /// Its corners.
     pub corners: [f32; 4],
+}
+
+impl TruthBox {
+    /// The boxes of labels on a picture of this width and height, in its pixels.
+    pub fn of(labels: &[LabelBox], (width, height): (u32, u32)) -> Vec<Self> {
+        let truth =
+            |label: &LabelBox| TruthBox { class: label.class, corners: label.to_pixels(width, height) };
+        labels.iter().map(truth).collect()
+    }
 }
 
 /// Collects detections and truth picture by picture, then measures.

@@ -1,0 +1,69 @@
+//! Files that are there whole or not at all, and the room that is left for them.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// What the names of files and folders begin with that are not in their place yet.
+pub const PASSING: &str = ".new-";
+
+/// The folder that a file lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Puts a file in its place: written beside it, brought to the disk, renamed. Readers see the old bytes or
+/// the new, never a part. The new name survives a power cut once [`sync_dir`] has been called.
+///
+/// # Errors
+/// When the disk fails; the old file is still there then.
+pub fn place(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    place_as(path, bytes, None)
+}
+
+/// [`place`], for a file that other programs read too, and durably.
+///
+/// # Errors
+/// As [`place`].
+pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Temporary files are private; the folder says who may.
+    place_as(path, bytes, Some(0o644))?;
+    sync_dir(folder_of(path))
+}
+
+fn place_as(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().prefix(PASSING).tempfile_in(folder_of(path))?;
+    file.write_all(bytes)?;
+    if let Some(mode) = mode {
+        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Brings a folder's entries to the disk.
+///
+/// # Errors
+/// When the disk fails.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Free space for this user where `path` lies, bytes; none where the system does not tell.
+pub fn free_space(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail * disk.f_frsize)
+}
+
+/// Takes the lock that one run at a time may hold, as long as the file is open.
+///
+/// # Errors
+/// Of the kind `WouldBlock`, when another run holds it.
+pub fn lock_for_run(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, "another run is using it"),
+        TryLockError::Error(error) => error,
+    })
+}
