@@ -1,32 +1,18 @@
 //! The store when the power goes: a process is killed while it writes, and what it had acknowledged
 //! must be there afterwards.
 
+mod support;
+
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
 
-use graftd::label::{LabelBox, Provenance};
-use graftd::store::{Message, NewSample, Remembered, SampleId, SlotRecord, Store, StoreError};
-use proptest::prelude::*;
+use graftd::label::Provenance;
+use graftd::store::{Message, Remembered, SlotRecord, Store};
+use support::samples::{a_box, new_sample};
 
 const WRITER: &str = "GRAFTD_TEST_WRITER";
-
-fn new_sample(source: &str) -> NewSample {
-    NewSample {
-        width: 8,
-        height: 6,
-        taken: SystemTime::now(),
-        source: source.into(),
-        why: "test".into(),
-        found: vec![],
-    }
-}
-
-fn a_box() -> LabelBox {
-    LabelBox { class: 0, cx: 0.5, cy: 0.5, w: 0.2, h: 0.2 }
-}
 
 /// Not a test of its own: what the killed process does. It says on stdout what has been acknowledged.
 #[test]
@@ -110,93 +96,4 @@ fn messages(store: &Store) -> Vec<Message> {
         Some(message)
     })
     .collect()
-}
-
-#[test]
-fn the_store_has_one_holder() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let store = Store::open(dir.path()).expect("opens");
-    match Store::open(dir.path()) {
-        Err(StoreError::Locked { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
-        other => panic!("{other:?}"),
-    }
-    drop(store);
-    Store::open(dir.path()).expect("opens again");
-}
-
-#[test]
-fn records_that_sled_lost_come_back_from_their_copies() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let store = Store::open(dir.path()).expect("opens");
-    let kept = store.samples().add(b"one", new_sample("one")).expect("added").id;
-    let gone = store.samples().add(b"two", new_sample("two")).expect("added").id;
-    let labelled =
-        store.samples().label(kept, vec![a_box()], Provenance::Human, Some(true), 0.0).expect("labelled");
-    store.samples().delete(gone).expect("deleted");
-    drop(store);
-    std::fs::remove_dir_all(dir.path().join("store")).expect("removed");
-    let store = Store::open(dir.path()).expect("opens again");
-    assert_eq!(store.samples().get(kept).expect("restored"), labelled);
-    assert!(matches!(store.samples().get(gone), Err(StoreError::NoSample(_))));
-    assert_eq!(store.samples().counts().holdout, 1);
-}
-
-/// What may be done to samples.
-#[derive(Debug, Clone)]
-enum Step {
-    Add(u8),
-    Label(usize, bool),
-    Delete(usize),
-    Reopen,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        3 => any::<u8>().prop_map(Step::Add),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(which, holdout)| Step::Label(which, holdout)),
-        1 => any::<usize>().prop_map(Step::Delete),
-        1 => Just(Step::Reopen),
-    ];
-    prop::collection::vec(step, 1..25)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
-    #[test]
-    fn the_store_does_what_a_plain_list_does(steps in steps()) {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut store = Store::open(dir.path()).expect("opens");
-        let mut list: Vec<(SampleId, Option<bool>)> = Vec::new();
-        for step in steps {
-            match step {
-                Step::Add(content) => {
-                    let sample = store.samples().add(&[content], new_sample("s")).expect("added");
-                    list.push((sample.id, None));
-                }
-                Step::Label(which, holdout) if !list.is_empty() => {
-                    let index = which % list.len();
-                    let boxes = vec![a_box()];
-                    store.samples().label(list[index].0, boxes, Provenance::Human, Some(holdout), 0.0).expect("labelled");
-                    list[index].1 = Some(holdout);
-                }
-                Step::Delete(which) if !list.is_empty() => {
-                    let (id, _) = list.remove(which % list.len());
-                    store.samples().delete(id).expect("deleted");
-                }
-                Step::Reopen => {
-                    drop(store);
-                    store = Store::open(dir.path()).expect("opens");
-                }
-                Step::Label(..) | Step::Delete(_) => {}
-            }
-            let found: Vec<SampleId> = store.samples().iter().map(|sample| sample.expect("whole").id).collect();
-            prop_assert_eq!(&found, &list.iter().map(|(id, _)| *id).collect::<Vec<_>>());
-            let counts = store.samples().counts();
-            let count = |wanted: Option<bool>| list.iter().filter(|(_, state)| *state == wanted).count() as u64;
-            prop_assert_eq!((counts.samples, counts.labelled, counts.holdout), (list.len() as u64, count(Some(false)), count(Some(true))));
-            let (learn, measure) = store.samples().truth().expect("whole");
-            prop_assert!(learn.iter().chain(&measure).all(|example| example.picture.exists()));
-            prop_assert_eq!((learn.len() as u64, measure.len() as u64), (counts.labelled, counts.holdout));
-        }
-    }
 }

@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod drawn;
 pub mod recompose;
+pub mod samples;
 pub mod stepper;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,23 @@
+//! Samples for tests of the store.
+
+use std::time::SystemTime;
+
+use graftd::label::LabelBox;
+use graftd::store::NewSample;
+
+/// A frame that is small and was kept for a test.
+pub fn new_sample(source: &str) -> NewSample {
+    NewSample {
+        width: 8,
+        height: 6,
+        taken: SystemTime::now(),
+        source: source.into(),
+        why: "test".into(),
+        found: vec![],
+    }
+}
+
+/// A box in the middle.
+pub fn a_box() -> LabelBox {
+    LabelBox { class: 0, cx: 0.5, cy: 0.5, w: 0.2, h: 0.2 }
+}
