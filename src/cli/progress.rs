@@ -58,7 +58,8 @@ impl RunProgress {
             TrainEvent::Reduced { reason } => {
                 self.say(&format!("features take more disk than they may (--cache-mb): {reason}"));
             }
-            TrainEvent::Resumed { epoch } => {
+            TrainEvent::Resumed { epoch, map50_95 } => {
+                self.best = *map50_95;
                 self.say(&format!("the run was interrupted and goes on after epoch {epoch}"));
             }
             TrainEvent::NotResumed { reason } => {

@@ -131,7 +131,8 @@ impl Epochs<'_> {
         match self.checkpoint.find() {
             Found::Progress(progress) => {
                 self.head.restore(&progress.head);
-                on_event(TrainEvent::Resumed { epoch: progress.epoch });
+                let map50_95 = progress.best.as_ref().map_or(0.0, |best| best.value);
+                on_event(TrainEvent::Resumed { epoch: progress.epoch, map50_95 });
                 return Ok(*progress);
             }
             Found::NotOurs(reason) => {

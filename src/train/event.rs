@@ -49,6 +49,8 @@ pub enum TrainEvent {
     Resumed {
         /// The last epoch that was done.
         epoch: u32,
+        /// The best hold-out mAP over IoU 0.50 to 0.95 up to there.
+        map50_95: f64,
     },
     /// There is a checkpoint, but this run can't go on from it and starts from its beginning.
     NotResumed {

@@ -7,7 +7,7 @@
 
 use super::detection::Detection;
 use super::maps::{HeadShape, RawMaps};
-use super::nms::{Candidate, Keep, suppress};
+use super::nms::{Candidate, Hit, Keep, suppress};
 
 /// Detections of picture `index` of a batch of raw maps, in pixels of the input, surest first.
 ///
@@ -15,53 +15,51 @@ use super::nms::{Candidate, Keep, suppress};
 /// decoding does: `iou`, `multi_label` and `agnostic` of `keep` say nothing then.
 pub fn detections_of_maps(shape: &HeadShape, maps: &RawMaps, index: usize, keep: &Keep) -> Vec<Detection> {
     let keep = &if shape.one_to_one { keep.for_one_to_one(shape.anchors()) } else { *keep };
-    let mut candidates = Vec::new();
     let threshold = logit(keep.confidence);
+    let mut hits = Vec::new();
     let mut first_anchor = 0;
     for (number, level) in shape.levels.iter().enumerate() {
-        let cells = level.cells();
-        let boxes = picture(maps.boxes[number], shape.box_channels() * cells, index);
-        let classes = picture(maps.classes[number], shape.classes * cells, index);
-        for_each_hit(classes, cells, threshold, keep.multi_label, |cell, class, value| {
+        let classes = picture(maps.classes[number], shape.classes * level.cells(), index);
+        for_each_hit(classes, level.cells(), threshold, keep.multi_label, |cell, class, value| {
             let score = sigmoid(value);
             if score > keep.confidence {
-                let distances = distances(boxes, cells, cell, shape.reg_max);
-                let (x, y) = ((cell % level.width) as f32 + 0.5, (cell / level.width) as f32 + 0.5);
-                let stride = level.stride as f32;
-                let detection = Detection {
-                    x1: (x - distances[0]) * stride,
-                    y1: (y - distances[1]) * stride,
-                    x2: (x + distances[2]) * stride,
-                    y2: (y + distances[3]) * stride,
-                    score,
-                    class: class as u32,
-                };
-                candidates.push(Candidate { detection, anchor: first_anchor + cell });
+                hits.push(Hit { score, anchor: first_anchor + cell, class });
             }
         });
-        first_anchor += cells;
+        first_anchor += level.cells();
     }
-    suppress(candidates, keep).into_iter().map(|candidate| candidate.detection).collect()
+    let corners = |anchor: usize| corners(shape, maps, index, anchor);
+    suppress(hits, shape.anchors(), keep, corners).into_iter().map(|candidate| candidate.detection).collect()
+}
+
+/// The box of one anchor of picture `index`, `[x1, y1, x2, y2]` in pixels of the input.
+fn corners(shape: &HeadShape, maps: &RawMaps, index: usize, anchor: usize) -> [f32; 4] {
+    let mut cell = anchor;
+    let mut number = 0;
+    while cell >= shape.levels[number].cells() {
+        cell -= shape.levels[number].cells();
+        number += 1;
+    }
+    let level = &shape.levels[number];
+    let boxes = picture(maps.boxes[number], shape.box_channels() * level.cells(), index);
+    let [left, top, right, bottom] = distances(boxes, level.cells(), cell, shape.reg_max);
+    let (x, y) = ((cell % level.width) as f32 + 0.5, (cell / level.width) as f32 + 0.5);
+    let stride = level.stride as f32;
+    [x - left, y - top, x + right, y + bottom].map(|side| side * stride)
 }
 
 /// What is kept of a whole model's output for one picture, `[4 + classes, anchors]`: rows of centre
 /// x, centre y, width, height in pixels of the input, then a row of scores for each class.
 pub fn candidates_of_output(output: &[f32], anchors: usize, keep: &Keep) -> Vec<Candidate> {
     let (boxes, scores) = output.split_at(4 * anchors);
-    let mut candidates = Vec::new();
+    let mut hits = Vec::new();
     for_each_hit(scores, anchors, keep.confidence, keep.multi_label, |anchor, class, score| {
-        let [cx, cy, w, h] = [0, 1, 2, 3].map(|row| boxes[row * anchors + anchor]);
-        let detection = Detection {
-            x1: cx - w / 2.0,
-            y1: cy - h / 2.0,
-            x2: cx + w / 2.0,
-            y2: cy + h / 2.0,
-            score,
-            class: class as u32,
-        };
-        candidates.push(Candidate { detection, anchor });
+        hits.push(Hit { score, anchor, class });
     });
-    suppress(candidates, keep)
+    suppress(hits, anchors, keep, |anchor| {
+        let [cx, cy, w, h] = [0, 1, 2, 3].map(|row| boxes[row * anchors + anchor]);
+        [cx - w / 2.0, cy - h / 2.0, cx + w / 2.0, cy + h / 2.0]
+    })
 }
 
 /// Detections of a whole model's output for one picture; see [`candidates_of_output`].
@@ -81,28 +79,28 @@ fn for_each_hit(
     cells: usize,
     threshold: f32,
     multi_label: bool,
-    mut hit: impl FnMut(usize, usize, f32),
+    mut hit: impl FnMut(usize, u32, f32),
 ) {
     if multi_label {
         for (class, plane) in values.chunks_exact(cells).enumerate() {
             for (cell, &value) in plane.iter().enumerate() {
                 if value > threshold {
-                    hit(cell, class, value);
+                    hit(cell, class as u32, value);
                 }
             }
         }
         return;
     }
-    let mut best = vec![(threshold, usize::MAX); cells];
+    let mut best = vec![(threshold, u32::MAX); cells];
     for (class, plane) in values.chunks_exact(cells).enumerate() {
         for (best, &value) in best.iter_mut().zip(plane) {
             if value > best.0 {
-                *best = (value, class);
+                *best = (value, class as u32);
             }
         }
     }
     for (cell, &(value, class)) in best.iter().enumerate() {
-        if class != usize::MAX {
+        if class != u32::MAX {
             hit(cell, class, value);
         }
     }

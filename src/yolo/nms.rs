@@ -41,7 +41,18 @@ impl Keep {
 /// At most this many candidates enter the suppression, the surest.
 const MAX_CANDIDATES: usize = 30_000;
 
-/// A box before suppression. Its coordinates are pixels of the network's input.
+/// A pair of anchor and class that is sure enough, before its box is worked out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// How sure, 0 to 1.
+    pub score: f32,
+    /// Which anchor, counted over all levels, finest first.
+    pub anchor: usize,
+    /// Which class.
+    pub class: u32,
+}
+
+/// A box and where it is from. Its coordinates are pixels of the network's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     /// The box, its score and class.
@@ -51,31 +62,50 @@ pub struct Candidate {
 }
 
 /// Greedy suppression, surest first; among equal scores the lower anchor, then the lower class, goes
-/// first. `iou` is compared strictly.
-pub fn suppress(mut candidates: Vec<Candidate>, keep: &Keep) -> Vec<Candidate> {
-    candidates.sort_unstable_by(|a, b| {
-        let order = b.detection.score.total_cmp(&a.detection.score);
-        order.then(a.anchor.cmp(&b.anchor)).then(a.detection.class.cmp(&b.detection.class))
-    });
-    candidates.truncate(MAX_CANDIDATES);
+/// first. `iou` is compared strictly. `corners` works out the box of one of the `anchors`,
+/// `[x1, y1, x2, y2]`; it is asked only for those that are reached before enough are kept, and once.
+pub fn suppress(
+    mut hits: Vec<Hit>,
+    anchors: usize,
+    keep: &Keep,
+    corners: impl Fn(usize) -> [f32; 4],
+) -> Vec<Candidate> {
+    surest_first(&mut hits);
+    let mut boxes: Vec<Option<[f32; 4]>> = vec![None; anchors];
     let mut kept: Vec<Candidate> = Vec::new();
-    for candidate in candidates {
+    for Hit { score, anchor, class } in hits {
         if kept.len() == keep.max_detections {
             break;
         }
+        let corners = *boxes[anchor].get_or_insert_with(|| corners(anchor));
         // No two boxes overlap by more than 1.
         let covered = keep.iou < 1.0
             && kept.iter().any(|other| {
-                (keep.agnostic || other.detection.class == candidate.detection.class)
-                    && overlap(&other.detection, &candidate.detection) > keep.iou
+                (keep.agnostic || other.detection.class == class)
+                    && overlap(other.detection.corners(), corners) > keep.iou
             });
         if !covered {
-            kept.push(candidate);
+            let [x1, y1, x2, y2] = corners;
+            kept.push(Candidate { detection: Detection { x1, y1, x2, y2, score, class }, anchor });
         }
     }
     kept
 }
 
-fn overlap(a: &Detection, b: &Detection) -> f32 {
-    iou(a.corners().map(f64::from), b.corners().map(f64::from)) as f32
+/// Leaves the surest, in order. A head that knows nothing yet hits everywhere, so the rest is cut off
+/// before it is put in order.
+fn surest_first(hits: &mut Vec<Hit>) {
+    let order = |a: &Hit, b: &Hit| {
+        let order = b.score.total_cmp(&a.score);
+        order.then(a.anchor.cmp(&b.anchor)).then(a.class.cmp(&b.class))
+    };
+    if hits.len() > MAX_CANDIDATES {
+        hits.select_nth_unstable_by(MAX_CANDIDATES, order);
+        hits.truncate(MAX_CANDIDATES);
+    }
+    hits.sort_unstable_by(order);
+}
+
+fn overlap(a: [f32; 4], b: [f32; 4]) -> f32 {
+    iou(a.map(f64::from), b.map(f64::from)) as f32
 }

@@ -31,7 +31,9 @@ impl Mosquitto {
     pub fn with(folder: &Path, settings: &str) -> Self {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let config = folder.join("mosquitto.conf");
-        let text = format!("listener {port} 127.0.0.1\npersistence false\nmax_queued_messages 0\n{settings}");
+        // What a watcher has not got yet must survive the broker's restart: see `restart`.
+        let kept = format!("persistence true\npersistence_location {}/\n", folder.display());
+        let text = format!("listener {port} 127.0.0.1\nmax_queued_messages 0\n{kept}{settings}");
         std::fs::write(&config, text).unwrap();
         let mut broker = Mosquitto { port, config, child: None };
         broker.up();
@@ -46,6 +48,17 @@ impl Mosquitto {
         let child = Command::new(program).arg("-c").arg(&self.config).stderr(Stdio::null()).spawn().unwrap();
         self.child = Some(child);
         wait_until("mosquitto accepts", || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok());
+    }
+
+    /// Ends it, so that every connection breaks, and starts it again. What it acknowledged before it ended
+    /// reaches its subscribers afterwards; a broker that is killed forgets that, and a test that counts
+    /// messages at a subscriber would count the broker's losses as the daemon's.
+    pub fn restart(&mut self) {
+        let mut child = self.child.take().expect("the broker runs");
+        let ended = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(ended.success());
+        child.wait().unwrap();
+        self.up();
     }
 
     /// Kills it.
@@ -83,19 +96,25 @@ pub struct Watcher {
 }
 
 impl Watcher {
+    /// Comes back when the broker has its subscription; the session outlives connections.
     pub fn start(broker: &Mosquitto, root: &str) -> Self {
         static WATCHERS: AtomicU32 = AtomicU32::new(0);
         let id = format!("watcher-{}", WATCHERS.fetch_add(1, Ordering::Relaxed));
         let mut options = MqttOptions::new(id, "127.0.0.1", broker.port);
         options.set_max_packet_size(32 << 20, 32 << 20);
+        options.set_clean_session(false);
         let (client, mut connection) = Client::new(options, 10_000);
         let (seen, messages) = channel();
+        let (subscribed, ready) = channel();
         let (subscriber, filter) = (client.clone(), format!("{root}/#"));
         thread::spawn(move || {
             for event in connection.iter() {
                 match event {
                     Ok(Event::Incoming(Packet::ConnAck(_))) => {
                         subscriber.try_subscribe(&filter, QoS::AtLeastOnce).unwrap();
+                    }
+                    Ok(Event::Incoming(Packet::SubAck(_))) => {
+                        let _ = subscribed.send(());
                     }
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         if seen.send((publish.topic, publish.payload.to_vec())).is_err() {
@@ -107,6 +126,7 @@ impl Watcher {
                 }
             }
         });
+        ready.recv_timeout(PATIENCE).expect("the broker takes the subscription");
         Watcher { client, messages }
     }
 
