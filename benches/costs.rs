@@ -12,13 +12,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use graftd::dataset::DataSet;
-use graftd::grad::{Optimizer, Schedule, compile};
+use graftd::grad::Schedule;
 use graftd::label::LabelBox;
 use graftd::onnx::{GraphBuilder, Links, values};
 use graftd::picture::Picture;
-use graftd::runtime::{self, Runtime, RuntimeChoice, SessionOptions, Value};
+use graftd::runtime::{self, Runtime, RuntimeChoice, Session, SessionOptions, Value};
 use graftd::tensor::Tensor;
-use graftd::train::{Scope, cpu_seconds, part_size, peak_rss_mb};
+use graftd::train::{Scope, cpu_seconds, part_size, peak_rss_mb, step_graphs};
 use graftd::yolo::assign::Assigner;
 use graftd::yolo::backbone::{Backbone, head_shape, input_size};
 use graftd::yolo::criterion::{Criterion, Gains};
@@ -91,7 +91,7 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
     let per_run = backbone.batch();
     let input = Tensor::new([per_run, 3, size.0, size.1], pixels.repeat(per_run));
     let backbone_ms = time(8, || Ok(backbone.run(input.clone())?))? / per_run as f64;
-    let one = compile(&cut.subgraph(1, &shapes), Optimizer::adamw())?;
+    let one = step_graphs(&cut, &cut.subgraph(1, &shapes), &*runtime)?;
     let part = part_size(BATCH, one.stash_bytes);
     // The same features for the whole part will do: no operator's time depends on values.
     let features: Vec<Value> = backbone
@@ -108,7 +108,7 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
     drop(backbone);
 
     let subgraph = cut.subgraph(part, &shapes);
-    let compiled = compile(&subgraph, Optimizer::adamw())?;
+    let compiled = step_graphs(&cut, &subgraph, &*runtime)?;
     let mut forward = runtime.load(&compiled.forward.encode(), &options)?;
     let mut backward = runtime.load(&compiled.backward.encode(), &options)?;
     let mut update = runtime.load(&compiled.update.encode(), &options)?;
@@ -136,26 +136,28 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
         Ok(truth.chunks(part).map(|truth| criterion.sums(&maps, truth, &mut gradients).scores).sum::<f64>())
     })? / BATCH as f64;
 
-    let shape_of = |index: usize| outputs[index].shape();
-    let mut ordered: Vec<Option<Value>> = (0..compiled.n_outputs).map(|_| None).collect();
-    for (level, (boxes, classes)) in cut.maps.iter().enumerate() {
-        if let MapSource::Head(index) = *boxes {
-            ordered[index] = Some(Tensor::new(shape_of(index), gradients.boxes[level].clone()).into());
-        }
-        if let MapSource::Head(index) = *classes {
-            ordered[index] = Some(Tensor::new(shape_of(index), gradients.classes[level].clone()).into());
-        }
-    }
+    let gradient = |wanted: usize| -> &[f32] {
+        let levels = cut.maps.iter().zip(gradients.boxes.iter().zip(&gradients.classes));
+        let mut maps = levels
+            .flat_map(|((boxes, classes), (d_boxes, d_classes))| [(boxes, d_boxes), (classes, d_classes)]);
+        maps.find(|(source, _)| matches!(source, MapSource::Head(index) if *index == wanted))
+            .expect("a map")
+            .1
+    };
     let zeros = || Value::from(Tensor::zeros([compiled.layout.count()]));
     let so_far = zeros();
-    let feeds: Vec<&Value> = outputs[compiled.n_outputs..]
-        .iter()
-        .chain(compiled.inputs_read.iter().map(|&index| &features[index]))
-        .chain(compiled.gradients_wanted.iter().filter_map(|&index| ordered[index].as_ref()))
-        .chain([&weights, &so_far])
-        .collect();
-    let backward_ms = time(6, || Ok(backward.run(&feeds)?))? / part as f64;
-    let gradient = backward.run(&feeds)?.remove(0);
+    let back = |session: &mut dyn Session| {
+        let made: Vec<Value> = compiled.gradient_inputs(gradient).into_iter().map(Value::from).collect();
+        let feeds: Vec<&Value> = outputs[compiled.n_outputs..]
+            .iter()
+            .chain(compiled.inputs_read.iter().map(|&index| &features[index]))
+            .chain(&made)
+            .chain([&weights, &so_far])
+            .collect();
+        session.run(&feeds)
+    };
+    let backward_ms = time(6, || Ok(back(&mut *backward)?))? / part as f64;
+    let gradient = back(&mut *backward)?.remove(0);
 
     let schedule = Schedule { lr: 1e-3, weight_decay: 5e-4, clip_norm: 10.0, ema_decay: 0.99 };
     let scalars: Vec<Value> = compiled

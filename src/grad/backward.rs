@@ -6,6 +6,7 @@ use crate::onnx::GraphBuilder;
 use crate::onnx::proto::{AttributeProto, NodeProto};
 
 use super::GradError;
+use super::sparse::Sparse;
 
 /// What a rule works with.
 pub(crate) struct Backward<'a> {
@@ -19,6 +20,8 @@ pub(crate) struct Backward<'a> {
     pub(super) gradients: HashMap<String, String>,
     /// Forward values that the way back reads, in the order in which they were asked for.
     pub(super) stash: Vec<String>,
+    /// Gradients that are rows.
+    pub(super) sparse: Sparse,
 }
 
 impl Backward<'_> {
@@ -35,6 +38,11 @@ impl Backward<'_> {
     /// d(loss)/d(this forward value), if anything downstream depends on it.
     pub(crate) fn gradient(&self, name: &str) -> Option<String> {
         self.gradients.get(name).cloned()
+    }
+
+    /// Whether anything downstream depends on this forward value.
+    pub(crate) fn has_gradient(&self, name: &str) -> bool {
+        self.gradients.contains_key(name) || self.row_gradient(name).is_some()
     }
 
     /// d(loss)/d(first output of the node). Rules are called only when it exists.

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 
 use crate::onnx::attributes::int;
 use crate::onnx::{GraphBuilder, Model};
+use crate::tensor::Tensor;
 
 use super::GradError;
 use super::backward::Backward;
 use super::layout::ParameterLayout;
 use super::optimizer::Optimizer;
+use super::rows::Rows;
 use super::rules;
+use super::sparse::Sparse;
 use super::subgraph::Subgraph;
 
 /// Name of the flat tensor of trained weights in all graphs.
@@ -27,8 +30,8 @@ const GRADIENT_SUM: &str = "gradient_sum";
 /// - Inputs of `forward`, in order: the subgraph's inputs, then `weights`. Outputs: the subgraph's
 ///   outputs, then the stash.
 /// - Inputs of `backward`: the stash, the subgraph's inputs that the way back reads
-///   (`inputs_read` holds their indices), the gradients of the outputs (`gradients_wanted`),
-///   `weights`, `gradient_sum`. Output: the new `gradient_sum`.
+///   (`inputs_read` holds their indices), what [`Compiled::gradient_inputs`] makes of the gradients of
+///   the outputs, `weights`, `gradient_sum`. Output: the new `gradient_sum`.
 /// - Inputs of `update`: `weights`, `gradient_sum`, the scalar `gradient_scale` that it is multiplied
 ///   by, the optimiser's state, its scalars. Outputs: new weights, new state, gradient norm.
 #[derive(Debug)]
@@ -54,8 +57,19 @@ pub struct Compiled {
     /// Which of the subgraph's outputs `backward` wants gradients of, by index: the others depend on
     /// nothing that is trained.
     pub gradients_wanted: Vec<usize>,
+    /// Which of these it takes as rows.
+    pub rows: Rows,
     /// The optimiser whose state `update` wants.
     pub optimizer: Optimizer,
+}
+
+impl Compiled {
+    /// What `backward` takes for the gradients of the outputs; `gradient` gives that of an output, by its
+    /// index, in the output's shape.
+    pub fn gradient_inputs<'a>(&self, gradient: impl Fn(usize) -> &'a [f32]) -> Vec<Tensor> {
+        let gradient = |index: usize| (gradient(index), self.output_shapes[index].clone());
+        self.rows.inputs(&self.gradients_wanted, gradient)
+    }
 }
 
 /// The way back without an optimiser: its last output, `gradient`, is the flat gradient.
@@ -74,7 +88,22 @@ pub struct GradientGraph {
 /// # Errors
 /// When an operator between a trained constant and an output has no rule.
 pub fn compile(subgraph: &Subgraph, optimizer: Optimizer) -> Result<Compiled, GradError> {
-    let mut parts = differentiate(subgraph)?;
+    compile_sparse(subgraph, optimizer, &[])
+}
+
+/// Compiles the graphs of a training step for a loss whose gradient is zero in most places of the outputs
+/// `sparse`, by index, which are maps `[batch, channels, height, width]`. The result is the same; the way back
+/// from them costs what the places cost at which it is not zero. Its inputs have free lengths, which not every
+/// runtime takes.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_sparse(
+    subgraph: &Subgraph,
+    optimizer: Optimizer,
+    sparse: &[usize],
+) -> Result<Compiled, GradError> {
+    let mut parts = differentiate(subgraph, sparse)?;
     let so_far = parts.backward.input(GRADIENT_SUM, &[parts.layout.count()]);
     let sum = parts.backward.op("Add", &[&so_far, &parts.gradient], &[])?;
     parts.backward.output(&sum, "gradient_sum.next")?;
@@ -91,6 +120,7 @@ pub fn compile(subgraph: &Subgraph, optimizer: Optimizer) -> Result<Compiled, Gr
         stash_bytes,
         inputs_read: parts.inputs_read,
         gradients_wanted: parts.gradients_wanted,
+        rows: parts.rows,
         optimizer,
     })
 }
@@ -112,13 +142,22 @@ fn update_graph(layout: &ParameterLayout, optimizer: &Optimizer) -> Result<Model
 /// # Errors
 /// As [`compile`].
 pub fn gradient_graph(subgraph: &Subgraph) -> Result<GradientGraph, GradError> {
-    let mut parts = differentiate(subgraph)?;
+    Ok(sparse_gradient_graph(subgraph, &[])?.0)
+}
+
+/// As [`gradient_graph`], with rows as [`compile_sparse`] takes them.
+pub(super) fn sparse_gradient_graph(
+    subgraph: &Subgraph,
+    sparse: &[usize],
+) -> Result<(GradientGraph, Rows), GradError> {
+    let mut parts = differentiate(subgraph, sparse)?;
     parts.backward.output(&parts.gradient, "gradient")?;
-    Ok(GradientGraph {
+    let graph = GradientGraph {
         forward: parts.forward.finish(),
         backward: parts.backward.finish(),
         layout: parts.layout,
-    })
+    };
+    Ok((graph, parts.rows))
 }
 
 struct Parts {
@@ -129,9 +168,10 @@ struct Parts {
     stash: Vec<String>,
     inputs_read: Vec<usize>,
     gradients_wanted: Vec<usize>,
+    rows: Rows,
 }
 
-fn differentiate(subgraph: &Subgraph) -> Result<Parts, GradError> {
+fn differentiate(subgraph: &Subgraph, sparse: &[usize]) -> Result<Parts, GradError> {
     let layout = ParameterLayout::new(subgraph)?;
     let active = subgraph.active();
     let gradients_wanted: Vec<usize> =
@@ -158,21 +198,40 @@ fn differentiate(subgraph: &Subgraph) -> Result<Parts, GradError> {
     for (name, shape) in &subgraph.inputs {
         graph.input(name, shape);
     }
-    let mut gradients = HashMap::new();
-    for &index in &gradients_wanted {
-        let name = &subgraph.outputs[index];
-        gradients.insert(name.clone(), graph.input(&gradient_name(name), forward.shape(name)));
-    }
     graph.input(WEIGHTS, &[layout.count()]);
     layout.unpack(&mut graph, WEIGHTS)?;
     subgraph.add_frozen(&mut graph)?;
 
-    let mut backward = Backward { graph, forward: &forward, active: &active, gradients, stash: Vec::new() };
-    for pair in rules::fuse(&subgraph.nodes).iter().rev() {
-        let node = pair.node();
-        let reached = node.output.iter().any(|name| backward.gradients.contains_key(name));
-        if reached && node.input.iter().any(|name| active.contains(name)) {
-            pair.apply(&mut backward)?;
+    let groups = rules::fuse(&subgraph.nodes);
+    let mut backward = Backward {
+        graph,
+        forward: &forward,
+        active: &active,
+        gradients: HashMap::new(),
+        stash: Vec::new(),
+        sparse: Sparse::new(rules::silus(&groups)),
+    };
+    for &index in &gradients_wanted {
+        let name = &subgraph.outputs[index];
+        let input = gradient_name(name);
+        if sparse.contains(&index) {
+            backward.row_input(index, name, &input);
+        } else {
+            let gradient = backward.graph.input(&input, forward.shape(name));
+            backward.add_gradient(name, gradient)?;
+        }
+    }
+    for group in groups.iter().rev() {
+        let node = group.node();
+        let reached = node.output.iter().any(|name| backward.has_gradient(name));
+        if !reached || !node.input.iter().any(|name| active.contains(name)) {
+            continue;
+        }
+        // Rows go on as rows where the rule knows how, and where there is no whole map beside them.
+        let rows = node.output.iter().all(|name| backward.gradient(name).is_none());
+        if !(rows && group.apply_to_rows(&mut backward)?) {
+            node.output.iter().try_for_each(|name| backward.spread(name))?;
+            group.apply(&mut backward)?;
         }
     }
 
@@ -191,7 +250,7 @@ fn differentiate(subgraph: &Subgraph) -> Result<Parts, GradError> {
     let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
     let gradient = backward.op_with("Concat", &pieces, &[int("axis", 0)])?;
 
-    let Backward { graph: mut way_back, stash, .. } = backward;
+    let Backward { graph: mut way_back, stash, sparse, .. } = backward;
     for name in subgraph.outputs.iter().chain(&stash) {
         forward.output(name, name)?;
     }
@@ -204,10 +263,12 @@ fn differentiate(subgraph: &Subgraph) -> Result<Parts, GradError> {
         .cloned()
         .chain(inputs_read.iter().map(|&index| subgraph.inputs[index].0.clone()))
         .chain(gradients_wanted.iter().map(|&index| gradient_name(&subgraph.outputs[index])))
+        .chain(sparse.inputs)
         .chain([WEIGHTS.to_owned()])
         .collect();
     way_back.order_inputs(&order);
-    Ok(Parts { forward, backward: way_back, layout, gradient, stash, inputs_read, gradients_wanted })
+    let rows = sparse.rows;
+    Ok(Parts { forward, backward: way_back, layout, gradient, stash, inputs_read, gradients_wanted, rows })
 }
 
 /// Name of the input that holds d(loss)/d(this output).

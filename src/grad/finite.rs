@@ -11,9 +11,11 @@ use rand_chacha::ChaCha8Rng;
 use crate::onnx::Model;
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::onnx::values::{tensor_f32, tensor_i64};
+use crate::tensor::Tensor;
 
+use super::compile::sparse_gradient_graph;
 use super::reference::{Array, run};
-use super::{GradError, GradientGraph, Subgraph, gradient_graph};
+use super::{GradError, GradientGraph, Rows, Subgraph, gradient_graph};
 
 /// A small graph to be differentiated, with random numbers in it.
 pub(super) struct Case {
@@ -124,6 +126,63 @@ pub(super) fn check(mut case: Case, outputs: &[&str]) -> Result<(), TestCaseErro
     Ok(())
 }
 
+/// Compares the gradients of outputs that come in as rows, those that `sparse` names by index, with those that
+/// come in as whole maps. A `share` of the places of each output has a gradient.
+pub(super) fn check_rows(
+    mut case: Case,
+    outputs: &[&str],
+    sparse: &[usize],
+    share: f64,
+) -> Result<(), TestCaseError> {
+    let subgraph = case.subgraph(outputs);
+    let fail = |error: GradError| TestCaseError::fail(error.to_string());
+    let (dense, _) = sparse_gradient_graph(&subgraph, &[]).map_err(fail)?;
+    let (by_rows, rows) = sparse_gradient_graph(&subgraph, sparse).map_err(fail)?;
+    let weights: Vec<f64> =
+        dense.layout.gather(&subgraph).expect("weights").iter().map(|&value| f64::from(value)).collect();
+    let seeds: Vec<Array> = forward(&dense.forward, &weights)[..outputs.len()]
+        .iter()
+        .map(|output| {
+            let [batch, channels, cells] =
+                [output.shape[0], output.shape[1], output.shape[2..].iter().product()];
+            let places: Vec<bool> = (0..batch * cells).map(|_| case.random.random_bool(share)).collect();
+            let data = (0..output.data.len()).map(|index| {
+                // f32, as a loss gives it: both ways must begin with the same numbers.
+                let value = f64::from(case.random.random_range(-1.0f32..1.0));
+                let place = index / (channels * cells) * cells + index % cells;
+                if places[place] { value } else { 0.0 }
+            });
+            Array::new(&output.shape, data.collect())
+        })
+        .collect();
+    let expected = backward(&dense, &weights, &forward(&dense.forward, &weights), outputs, &seeds);
+    let mut feeds = row_feeds(&rows, outputs, &seeds);
+    let whole = (0..outputs.len()).filter(|&index| !rows.covers(index));
+    feeds.extend(whole.map(|index| (format!("d/{}", outputs[index]), seeds[index].clone())));
+    let found = backward_with(&by_rows, &weights, &forward(&by_rows.forward, &weights), feeds);
+    for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        prop_assert!(
+            (found - expected).abs() <= 1e-12 * (1.0 + expected.abs()),
+            "number {index}: {found} by rows, {expected} by maps"
+        );
+    }
+    Ok(())
+}
+
+/// What the way back takes for outputs whose gradient is rows, and the tables.
+fn row_feeds(rows: &Rows, outputs: &[&str], seeds: &[Array]) -> HashMap<String, Array> {
+    let covered: Vec<usize> = (0..outputs.len()).filter(|&index| rows.covers(index)).collect();
+    let maps: Vec<Vec<f32>> =
+        seeds.iter().map(|seed| seed.data.iter().map(|&value| value as f32).collect()).collect();
+    let made = rows.inputs(&covered, |index| (&maps[index], seeds[index].shape.clone()));
+    let names = covered.iter().map(|&index| format!("d/{}", outputs[index]));
+    let names = names.chain((0..).map(|number| format!("rows/{number}")));
+    let array = |tensor: &Tensor| {
+        Array::new(tensor.shape(), tensor.data().iter().map(|&value| f64::from(value)).collect())
+    };
+    names.zip(made.iter().map(array)).collect()
+}
+
 fn flat(weights: &[f64]) -> Array {
     Array::new(&[weights.len()], weights.to_vec())
 }
@@ -139,10 +198,19 @@ fn backward(
     outputs: &[&str],
     seeds: &[Array],
 ) -> Vec<f64> {
-    let mut feeds = HashMap::from([("weights".to_owned(), flat(weights))]);
+    let seeds = outputs.iter().zip(seeds).map(|(name, seed)| (format!("d/{name}"), seed.clone()));
+    backward_with(compiled, weights, plain, seeds.collect())
+}
+
+fn backward_with(
+    compiled: &GradientGraph,
+    weights: &[f64],
+    plain: &[Array],
+    mut feeds: HashMap<String, Array>,
+) -> Vec<f64> {
+    feeds.insert("weights".to_owned(), flat(weights));
     let names = compiled.forward.graph().output.iter().map(|output| output.name().to_owned());
     feeds.extend(names.zip(plain.iter().cloned()));
-    feeds.extend(outputs.iter().zip(seeds).map(|(name, seed)| (format!("d/{name}"), seed.clone())));
     let wanted = |name: &str| compiled.backward.graph().input.iter().any(|input| input.name() == name);
     feeds.retain(|name, _| wanted(name));
     run(&compiled.backward, &feeds).pop().expect("the gradient").data

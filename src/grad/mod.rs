@@ -16,7 +16,8 @@
 //!
 //! The method is plain reverse accumulation: nodes are visited from last to first, and each
 //! operator's rule (one file each in `rules/`) adds to its inputs' gradients what its outputs'
-//! gradients imply. Values that no trained constant reaches get no gradient.
+//! gradients imply. Values that no trained constant reaches get no gradient. A gradient that is zero in
+//! most places of its map may travel as *rows* instead ([`compile_sparse`]).
 
 mod backward;
 mod compile;
@@ -26,12 +27,15 @@ mod layout;
 mod optimizer;
 #[cfg(test)]
 mod reference;
+mod rows;
 mod rules;
+mod sparse;
 mod subgraph;
 
-pub use compile::{Compiled, GradientGraph, compile, gradient_graph};
+pub use compile::{Compiled, GradientGraph, compile, compile_sparse, gradient_graph};
 pub use layout::{Parameter, ParameterLayout};
 pub use optimizer::{Optimizer, Schedule};
+pub use rows::Rows;
 pub use subgraph::Subgraph;
 
 use crate::onnx::OnnxError;

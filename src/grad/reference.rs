@@ -82,7 +82,8 @@ fn evaluate(node: &NodeProto, inputs: &[&Array]) -> Vec<Array> {
     let each =
         |function: &dyn Fn(f64) -> f64| Array::new(&x.shape, x.data.iter().map(|&v| function(v)).collect());
     vec![match node.op_type() {
-        "Identity" => x.clone(),
+        // Only integers are cast, and they are held as they come.
+        "Cast" | "Identity" => x.clone(),
         "Neg" => each(&|v| -v),
         "Exp" => each(&f64::exp),
         "Sqrt" => each(&f64::sqrt),

@@ -45,6 +45,15 @@ impl GraphBuilder {
         name.into()
     }
 
+    /// Adds an input of `f32` whose first axis is counted at run time; `rest` holds the other lengths. Shapes
+    /// of what is made of it are worked out as if it were `stand_in` long.
+    pub fn input_of_any_length(&mut self, name: &str, stand_in: usize, rest: &[usize]) -> String {
+        let lengths: Vec<Option<usize>> = [None].into_iter().chain(rest.iter().copied().map(Some)).collect();
+        self.graph.input.push(float_value_info(name, &lengths));
+        self.shapes.insert(name.into(), [&[stand_in], rest].concat());
+        name.into()
+    }
+
     /// Whether a value of this name exists.
     pub fn has(&self, name: &str) -> bool {
         self.shapes.contains_key(name)

@@ -48,7 +48,9 @@ pub trait Runtime: Send + Sync {
     fn name(&self) -> &'static str;
     /// For people: name, version and where the library lies.
     fn describe(&self) -> String;
-    /// Loads a serialised ONNX model whose inputs have static shapes.
+    /// Whether inputs may have lengths that only a run shows.
+    fn takes_any_length(&self) -> bool;
+    /// Loads a serialised ONNX model; its inputs have static shapes, unless the runtime takes any length.
     ///
     /// # Errors
     /// [`RuntimeError::Refused`] when the runtime can't take the model.

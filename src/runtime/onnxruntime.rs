@@ -64,6 +64,10 @@ impl Runtime for Ort {
         format!("ONNX Runtime from {}", self.loaded.path.display())
     }
 
+    fn takes_any_length(&self) -> bool {
+        true
+    }
+
     fn load(&self, model: &[u8], options: &SessionOptions) -> Result<Box<dyn Session>, RuntimeError> {
         let mut builder = builder(&self.loaded.environment, options)?;
         let session =

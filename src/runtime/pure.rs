@@ -23,6 +23,11 @@ impl Runtime for Tract {
         "tract (pure Rust, one thread)".into()
     }
 
+    /// It plans every operator for the lengths that a graph names.
+    fn takes_any_length(&self) -> bool {
+        false
+    }
+
     fn load(&self, model: &[u8], _options: &SessionOptions) -> Result<Box<dyn Session>, RuntimeError> {
         // tract's errors are chains whose last link says what was wrong.
         let refuse = |error| RuntimeError::refused(NAME, format!("{error:#}"));

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::grad::{Compiled, Optimizer, Schedule, compile};
+use crate::grad::{Compiled, GradError, Optimizer, Schedule, Subgraph, compile, compile_sparse};
 use crate::label::LabelBox;
 use crate::runtime::{Runtime, Session, SessionOptions, Value};
 use crate::tensor::Tensor;
@@ -85,6 +85,25 @@ pub fn part_size(batch: usize, stash_of_one: usize) -> usize {
     (2..=batch).rev().find(fits).unwrap_or(1)
 }
 
+/// The graphs of a step. Boxes are learnt at the anchors that are assigned to an object alone, so gradients of
+/// box maps are few rows, where the runtime can count them.
+///
+/// # Errors
+/// When an operator of the head has no rule.
+pub fn step_graphs(cut: &Cut, subgraph: &Subgraph, runtime: &dyn Runtime) -> Result<Compiled, GradError> {
+    let box_map = |(boxes, _): &(MapSource, MapSource)| match *boxes {
+        MapSource::Head(index) => Some(index),
+        MapSource::Backbone(_) => None,
+    };
+    match runtime.takes_any_length() {
+        true => {
+            let box_maps: Vec<usize> = cut.maps.iter().filter_map(box_map).collect();
+            compile_sparse(subgraph, Optimizer::adamw(), &box_maps)
+        }
+        false => compile(subgraph, Optimizer::adamw()),
+    }
+}
+
 impl Head {
     /// Compiles the head behind `cut` and loads its graphs. `shapes` are those of the backbone's outputs
     /// for one picture; the part is the largest divisor of `batch` whose stash is small enough.
@@ -96,11 +115,11 @@ impl Head {
         options: &SessionOptions,
     ) -> Result<Self, TrainError> {
         let subgraph = cut.subgraph(1, shapes);
-        let mut compiled = compile(&subgraph, Optimizer::adamw())?;
+        let mut compiled = step_graphs(cut, &subgraph, runtime)?;
         let part = part_size(batch, compiled.stash_bytes);
         tracing::debug!("parts of {part} pictures, {} KB of stash each", compiled.stash_bytes >> 10);
         if part > 1 {
-            compiled = compile(&cut.subgraph(part, shapes), Optimizer::adamw())?;
+            compiled = step_graphs(cut, &cut.subgraph(part, shapes), runtime)?;
         }
         let weights = compiled.layout.gather(&subgraph)?;
         let count = weights.len();
@@ -266,7 +285,7 @@ impl Head {
         let partial = Partial { coverage, teacher: teacher.as_ref() };
         let maps = self.raw_maps(batch, &outputs);
         let sums = criterion.partial_sums(&maps, truth, Some(&partial), &mut gradients);
-        let map_gradients = self.output_gradients(&gradients, &outputs);
+        let map_gradients = self.gradient_inputs(&gradients);
         let so_far =
             self.gradient_sum.take().unwrap_or_else(|| Tensor::zeros([self.compiled.layout.count()]).into());
         // In the order that `Compiled` documents.
@@ -342,24 +361,16 @@ impl Head {
         }
     }
 
-    /// The criterion's gradients in the order of the head's outputs; frozen maps have none.
-    fn output_gradients(&self, gradients: &MapGradients, outputs: &[Value]) -> Vec<Value> {
-        let mut ordered: Vec<Option<&[f32]>> = vec![None; self.compiled.n_outputs];
-        for (level, (boxes, classes)) in self.maps.iter().enumerate() {
-            if let MapSource::Head(index) = *boxes {
-                ordered[index] = Some(&gradients.boxes[level]);
-            }
-            if let MapSource::Head(index) = *classes {
-                ordered[index] = Some(&gradients.classes[level]);
-            }
-        }
-        self.compiled
-            .gradients_wanted
-            .iter()
-            .map(|&index| {
-                let values = ordered[index].expect("every output of the head is a raw map");
-                Tensor::new(outputs[index].shape(), values.to_vec()).into()
-            })
-            .collect()
+    /// The criterion's gradients as the way back takes them.
+    fn gradient_inputs(&self, gradients: &MapGradients) -> Vec<Value> {
+        let of = |wanted: usize| {
+            let levels = self.maps.iter().zip(gradients.boxes.iter().zip(&gradients.classes));
+            let mut maps = levels.flat_map(|((boxes, classes), (d_boxes, d_classes))| {
+                [(boxes, d_boxes.as_slice()), (classes, d_classes.as_slice())]
+            });
+            let found = maps.find(|(source, _)| matches!(source, MapSource::Head(index) if *index == wanted));
+            found.expect("every output of the head is a raw map").1
+        };
+        self.compiled.gradient_inputs(of).into_iter().map(Value::from).collect()
     }
 }

@@ -9,10 +9,15 @@
 //! - dx is the transposed convolution of dy with w. With stride and dilation 1 and one group (or
 //!   depthwise) it is an ordinary convolution with the flipped kernel, which runtimes have faster.
 //!
+//! Of a gradient that is rows (`grad/rows.rs`), dw is one product of its rows with what their taps read, and
+//! dx one of the kernel with the rows whose taps read a place.
+//!
 //! Stashes x. Source: Dumoulin & Visin, "A guide to convolution arithmetic", arXiv 1603.07285.
 
 use crate::grad::GradError;
 use crate::grad::backward::Backward;
+use crate::grad::rows::Window;
+use crate::grad::sparse::RowGradient;
 use crate::onnx::attributes::{int, int_of, ints, ints_of};
 use crate::onnx::proto::NodeProto;
 
@@ -34,6 +39,42 @@ pub(super) fn backward(backward: &mut Backward, node: &NodeProto) -> Result<(), 
         backward.add_gradient(&node.input[0], dx)?;
     }
     Ok(())
+}
+
+/// The rule for rows: of kernels with one group and stride 1 that keep the map's size.
+pub(super) fn backward_of_rows(backward: &mut Backward, node: &NodeProto) -> Result<bool, GradError> {
+    let geometry = Geometry::of(backward, node)?;
+    let (Some(dy), Some(window)) = (backward.row_gradient(&node.output[0]), geometry.window()) else {
+        return Ok(false);
+    };
+    let (taps, channels, kernels) = (window.taps(), geometry.in_channels, geometry.out_channels);
+    let read = backward.read_by(dy.support, window);
+    if backward.wants_input(node, 2) {
+        let dbias = backward.sum(&dy.value, &[0])?;
+        backward.add_gradient(&node.input[2], dbias)?;
+    }
+    if backward.wants_input(node, 1) {
+        // [O, R] × [R, taps · C]
+        let x = backward.at(&node.input[0], read)?;
+        let x = backward.reads(&x, dy.support, read, window)?;
+        let columns = backward.op_with("Transpose", &[&dy.value], &[ints("perm", &[1, 0])])?;
+        let dw = backward.op("MatMul", &[&columns, &x])?;
+        let dw = backward.reshape(&dw, &[kernels, taps, channels])?;
+        let dw = backward.op_with("Transpose", &[&dw], &[ints("perm", &[0, 2, 1])])?;
+        let dw = backward.reshape(&dw, &[kernels, channels, window.kernel[0], window.kernel[1]])?;
+        backward.add_gradient(&node.input[1], dw)?;
+    }
+    if backward.wants_input(node, 0) {
+        // [R, taps · O] × [taps · O, C]
+        let w = backward.value(&node.input[1]);
+        let w = backward.reshape(&w, &[kernels, channels, taps])?;
+        let w = backward.op_with("Transpose", &[&w], &[ints("perm", &[2, 0, 1])])?;
+        let w = backward.reshape(&w, &[taps * kernels, channels])?;
+        let readers = backward.readers(&dy.value, read, dy.support, window)?;
+        let value = backward.op("MatMul", &[&readers, &w])?;
+        backward.add_row_gradient(&node.input[0], RowGradient { value, support: read })?;
+    }
+    Ok(true)
 }
 
 /// All numbers of one two-dimensional convolution.
@@ -75,6 +116,13 @@ impl Geometry {
             pads: [pads[0], pads[1], pads[2], pads[3]],
             groups: int_of(node, "group", 1) as usize,
         })
+    }
+
+    /// What it reads, where its gradient can be rows.
+    fn window(&self) -> Option<Window> {
+        let [top, left, ..] = self.pads;
+        let plain = self.groups == 1 && self.strides == [1, 1] && self.input == self.output;
+        plain.then_some(Window { kernel: self.kernel, dilations: self.dilations, pads: [top, left] })
     }
 
     fn depthwise(&self) -> bool {

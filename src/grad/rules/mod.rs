@@ -45,6 +45,15 @@ impl Fused<'_> {
         }
     }
 
+    /// Writes the way back through it for a gradient that is rows; says false where it can't.
+    pub(super) fn apply_to_rows(&self, backward: &mut Backward) -> Result<bool, GradError> {
+        match self {
+            Fused::Silu(node) => silu::backward_of_rows(backward, node),
+            Fused::One(node) if node.op_type() == "Conv" => conv::backward_of_rows(backward, node),
+            Fused::One(_) => Ok(false),
+        }
+    }
+
     /// Writes the way back through it.
     pub(super) fn apply(&self, backward: &mut Backward) -> Result<(), GradError> {
         match self {
@@ -55,6 +64,15 @@ impl Fused<'_> {
             },
         }
     }
+}
+
+/// Output and input of each SiLU.
+pub(super) fn silus(groups: &[Fused]) -> Vec<(String, String)> {
+    let silu = |group: &Fused| match group {
+        Fused::Silu(node) => Some((node.output[0].clone(), node.input[0].clone())),
+        Fused::One(_) => None,
+    };
+    groups.iter().filter_map(silu).collect()
 }
 
 /// Groups nodes, keeping their order (a group stands where its last node stood).

@@ -5,6 +5,7 @@
 
 use crate::grad::GradError;
 use crate::grad::backward::Backward;
+use crate::grad::sparse::RowGradient;
 use crate::onnx::proto::NodeProto;
 
 /// Indices of a `Sigmoid` and the `Mul` that is its only reader and also reads its input.
@@ -47,12 +48,25 @@ pub(super) fn backward(backward: &mut Backward, node: &NodeProto) -> Result<(), 
     let dy = backward.output_gradient(node)?;
     let y = backward.value(&node.output[0]);
     let s = backward.value(&node.output[1]);
-    let one = backward.scalar(1.0);
-    let rest = backward.op("Sub", &[&one, &s])?;
-    let product = backward.op("Mul", &[&y, &rest])?;
-    let slope = backward.op("Add", &[&s, &product])?;
-    let dz = backward.op("Mul", &[&dy, &slope])?;
+    let dz = through(backward, &dy, &s, &y)?;
     backward.add_gradient(&node.input[0], dz)
+}
+
+/// The rule for rows. It takes z alone and makes the rest of the few rows that there are.
+pub(super) fn backward_of_rows(backward: &mut Backward, node: &NodeProto) -> Result<bool, GradError> {
+    let Some(dy) = backward.row_gradient(&node.output[0]) else { return Ok(false) };
+    let (s, y) = backward.silu_at(&node.input[0], dy.support)?;
+    let value = through(backward, &dy.value, &s, &y)?;
+    backward.add_row_gradient(&node.input[0], RowGradient { value, ..dy })?;
+    Ok(true)
+}
+
+fn through(backward: &mut Backward, dy: &str, s: &str, y: &str) -> Result<String, GradError> {
+    let one = backward.scalar(1.0);
+    let rest = backward.op("Sub", &[&one, s])?;
+    let product = backward.op("Mul", &[y, &rest])?;
+    let slope = backward.op("Add", &[s, &product])?;
+    backward.op("Mul", &[dy, &slope])
 }
 
 #[cfg(test)]
