@@ -18,7 +18,7 @@ use graftd::onnx::{GraphBuilder, Links, values};
 use graftd::picture::Picture;
 use graftd::runtime::{self, Runtime, RuntimeChoice, Session, SessionOptions, Value};
 use graftd::tensor::Tensor;
-use graftd::train::{Scope, cpu_seconds, part_size, peak_rss_mb, step_graphs};
+use graftd::train::{Scope, are_few, cpu_seconds, part_size, peak_rss_mb, step_graphs};
 use graftd::yolo::assign::Assigner;
 use graftd::yolo::backbone::{Backbone, head_shape, input_size};
 use graftd::yolo::criterion::{Criterion, Gains};
@@ -110,6 +110,10 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
     let subgraph = cut.subgraph(part, &shapes);
     let compiled = step_graphs(&cut, &subgraph, &*runtime)?;
     let mut forward = runtime.load(&compiled.forward.encode(), &options)?;
+    let mut forward_at = match &compiled.forward_at {
+        Some(at) => Some(runtime.load(&at.model.encode(), &options)?),
+        None => None,
+    };
     let mut backward = runtime.load(&compiled.backward.encode(), &options)?;
     let mut update = runtime.load(&compiled.update.encode(), &options)?;
     let weights: Value = {
@@ -117,7 +121,30 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
         Tensor::new([weights.len()], weights).into()
     };
     let feeds: Vec<&Value> = features[..cut.n_head_inputs].iter().chain([&weights]).collect();
-    let forward_ms = time(6, || Ok(forward.run(&feeds)?))? / part as f64;
+    let truth: Vec<Vec<LabelBox>> = examples.iter().map(|example| example.labels.clone()).collect();
+    let criterion = Criterion::new(&head_shape(&export, size), Gains::default(), Assigner::ONE_TO_MANY);
+    let mut steps = Vec::new();
+    for truth in truth.chunks(part) {
+        steps.push(
+            time(3, || {
+                let places = criterion.box_places(truth, None);
+                let Some(at) = compiled.forward_at.as_ref().filter(|_| are_few(&places)) else {
+                    return Ok(forward.run(&feeds)?);
+                };
+                let level_of = |output: usize| {
+                    cut.maps
+                        .iter()
+                        .position(|(boxes, _)| *boxes == MapSource::Head(output))
+                        .expect("a box map")
+                };
+                let tables: Vec<Value> =
+                    at.tables(|output| &places[level_of(output)]).into_iter().map(Value::from).collect();
+                let feeds: Vec<&Value> = feeds.iter().copied().chain(&tables).collect();
+                Ok(forward_at.as_mut().context("its session")?.run(&feeds)?)
+            })? / part as f64,
+        );
+    }
+    let forward_ms = steps.iter().sum::<f64>() / steps.len() as f64;
 
     let outputs = forward.run(&feeds)?;
     let data_of = |source: &MapSource| match *source {
@@ -129,8 +156,6 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
         boxes: cut.maps.iter().map(|(boxes, _)| data_of(boxes)).collect(),
         classes: cut.maps.iter().map(|(_, classes)| data_of(classes)).collect(),
     };
-    let truth: Vec<Vec<LabelBox>> = examples.iter().map(|example| example.labels.clone()).collect();
-    let criterion = Criterion::new(&head_shape(&export, size), Gains::default(), Assigner::ONE_TO_MANY);
     let mut gradients = criterion.gradients(part);
     let criterion_ms = time(10, || {
         Ok(truth.chunks(part).map(|truth| criterion.sums(&maps, truth, &mut gradients).scores).sum::<f64>())

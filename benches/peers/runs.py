@@ -27,7 +27,7 @@ class Set:
 
 SETS = {
     "crowns": Set("bundled pictures (30 to learn from, 6 held out, 1 class)", "trees", "crowns", 400, 10),
-    "yard": Set("drawn pictures (60 to learn from, 60 held out, 3 classes)", "shapes", "studio", 1000, 5, "yard"),
+    "yard": Set("drawn pictures (60 to learn from, 60 held out, 3 classes)", "shapes", "studio", 1000, 10, "yard"),
 }
 DRAWN = 60
 

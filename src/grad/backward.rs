@@ -1,30 +1,58 @@
-//! The way back while it is being written: gradients so far, and what the forward pass must stash.
+//! The way back while it is being written: gradients so far, as whole maps and as rows.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::{Deref, DerefMut};
 
-use crate::onnx::GraphBuilder;
-use crate::onnx::proto::{AttributeProto, NodeProto};
+use crate::onnx::attributes::ints;
+use crate::onnx::proto::NodeProto;
 
 use super::GradError;
-use super::sparse::Sparse;
+use super::rows::{Grid, Table};
+use super::writer::Writer;
 
-/// What a rule works with.
+/// What a rule works with: a writer of the way back's graph, and the gradients.
 pub(crate) struct Backward<'a> {
-    /// The graph of the way back.
-    pub(super) graph: GraphBuilder,
-    /// The forward graph, for shapes.
-    pub(super) forward: &'a GraphBuilder,
+    writer: Writer<'a>,
     /// Values that depend on a trained constant.
-    pub(super) active: &'a HashSet<String>,
+    active: &'a HashSet<String>,
     /// Gradient of each forward value, by its name.
-    pub(super) gradients: HashMap<String, String>,
-    /// Forward values that the way back reads, in the order in which they were asked for.
-    pub(super) stash: Vec<String>,
-    /// Gradients that are rows.
-    pub(super) sparse: Sparse,
+    gradients: HashMap<String, String>,
+    /// Gradients that are rows, likewise.
+    row_gradients: HashMap<String, RowGradient>,
 }
 
-impl Backward<'_> {
+/// A gradient as rows `[R, channels]` of the way back, and its support: see `rows.rs`.
+#[derive(Debug, Clone)]
+pub(crate) struct RowGradient {
+    pub value: String,
+    pub support: usize,
+}
+
+impl<'a> Deref for Backward<'a> {
+    type Target = Writer<'a>;
+
+    fn deref(&self) -> &Writer<'a> {
+        &self.writer
+    }
+}
+
+impl<'a> DerefMut for Backward<'a> {
+    fn deref_mut(&mut self) -> &mut Writer<'a> {
+        &mut self.writer
+    }
+}
+
+impl<'a> Backward<'a> {
+    /// No gradients yet.
+    pub(super) fn new(writer: Writer<'a>, active: &'a HashSet<String>) -> Self {
+        Backward { writer, active, gradients: HashMap::new(), row_gradients: HashMap::new() }
+    }
+
+    /// The writer, when all gradients are known.
+    pub(super) fn into_writer(self) -> Writer<'a> {
+        self.writer
+    }
+
     /// Whether the gradient of this forward value is wanted.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.active.contains(name)
@@ -42,7 +70,7 @@ impl Backward<'_> {
 
     /// Whether anything downstream depends on this forward value.
     pub(crate) fn has_gradient(&self, name: &str) -> bool {
-        self.gradients.contains_key(name) || self.row_gradient(name).is_some()
+        self.gradients.contains_key(name) || self.row_gradients.contains_key(name)
     }
 
     /// d(loss)/d(first output of the node). Rules are called only when it exists.
@@ -63,82 +91,36 @@ impl Backward<'_> {
         Ok(())
     }
 
-    /// A forward value, to be used on the way back; it is stashed unless it is a weight, an input
-    /// or a frozen constant, which the graph has anyway.
-    pub(crate) fn value(&mut self, name: &str) -> String {
-        if !self.graph.has(name) {
-            let shape = self.forward.shape(name).to_vec();
-            self.graph.input(name, &shape);
-            self.stash.push(name.into());
-        }
-        name.into()
+    /// d(loss)/d(this forward value) as rows, if it is known as rows.
+    pub(crate) fn row_gradient(&self, name: &str) -> Option<RowGradient> {
+        self.row_gradients.get(name).cloned()
     }
 
-    /// Shape of a forward value.
-    pub(crate) fn shape(&self, name: &str) -> Vec<usize> {
-        self.forward.shape(name).to_vec()
+    /// Makes the gradient of an output come in as rows.
+    pub(super) fn row_input(&mut self, output: usize, name: &str, input: &str) {
+        let (support, channels) = (self.output_support(output, name), self.shape(name)[1]);
+        let value = self.rows_input(input, support, channels);
+        self.row_gradients.insert(name.into(), RowGradient { value, support });
     }
 
-    /// Shape of a value of the way back.
-    pub(crate) fn own_shape(&self, name: &str) -> Vec<usize> {
-        self.graph.shape(name).to_vec()
+    /// Adds rows to d(loss)/d(this forward value). Where a gradient is known already, both become whole maps:
+    /// their supports may differ.
+    pub(crate) fn add_row_gradient(&mut self, name: &str, gradient: RowGradient) -> Result<(), GradError> {
+        let alone = !self.has_gradient(name);
+        self.spread(name)?;
+        self.row_gradients.insert(name.into(), gradient);
+        if alone { Ok(()) } else { self.spread(name) }
     }
 
-    /// Adds an operator without settings.
-    pub(crate) fn op(&mut self, op_type: &str, inputs: &[&str]) -> Result<String, GradError> {
-        Ok(self.graph.op(op_type, inputs, &[])?)
-    }
-
-    /// Adds an operator with settings.
-    pub(crate) fn op_with(
-        &mut self,
-        op_type: &str,
-        inputs: &[&str],
-        attributes: &[AttributeProto],
-    ) -> Result<String, GradError> {
-        Ok(self.graph.op(op_type, inputs, attributes)?)
-    }
-
-    /// A scalar constant.
-    pub(crate) fn scalar(&mut self, value: f32) -> String {
-        self.graph.scalar(value)
-    }
-
-    /// A constant list of integers.
-    pub(crate) fn integers(&mut self, values: &[i64]) -> String {
-        self.graph.integers(values)
-    }
-
-    /// The value in another shape; nothing is added when it has that shape already.
-    pub(crate) fn reshape(&mut self, value: &str, shape: &[usize]) -> Result<String, GradError> {
-        if self.graph.shape(value) == shape {
-            return Ok(value.into());
-        }
-        let lengths: Vec<i64> = shape.iter().map(|&length| length as i64).collect();
-        let lengths = self.integers(&lengths);
-        self.op("Reshape", &[value, &lengths])
-    }
-
-    /// Sums over axes, which vanish.
-    pub(crate) fn sum(&mut self, value: &str, axes: &[i64]) -> Result<String, GradError> {
-        let axes = self.integers(axes);
-        self.op_with("ReduceSum", &[value, &axes], &[crate::onnx::attributes::int("keepdims", 0)])
-    }
-
-    /// Sums a gradient over the axes along which its operand was broadcast, so that it gets the
-    /// operand's shape.
-    pub(crate) fn unbroadcast(&mut self, gradient: &str, shape: &[usize]) -> Result<String, GradError> {
-        let wide = self.own_shape(gradient);
-        if wide == shape {
-            return Ok(gradient.into());
-        }
-        let missing = wide.len() - shape.len();
-        let axes: Vec<i64> = (0..wide.len())
-            .filter(|&axis| axis < missing || (shape[axis - missing] == 1 && wide[axis] != 1))
-            .map(|axis| axis as i64)
-            .collect();
-        let sum = if axes.is_empty() { gradient.to_owned() } else { self.sum(gradient, &axes)? };
-        self.reshape(&sum, shape)
+    /// Turns d(loss)/d(this forward value) from rows into the whole map, where it is rows.
+    pub(crate) fn spread(&mut self, name: &str) -> Result<(), GradError> {
+        let Some(RowGradient { value, support }) = self.row_gradients.remove(name) else { return Ok(()) };
+        let Grid { batch, sides: [height, width] } = self.grid(support);
+        let channels = self.own_shape(&value)[1];
+        let all = self.pick(&value, Table::All(support))?;
+        let all = self.reshape(&all, &[batch, height, width, channels])?;
+        let map = self.op_with("Transpose", &[&all], &[ints("perm", &[0, 3, 1, 2])])?;
+        self.add_gradient(name, map)
     }
 
     /// The error for a form of an operator that its rule does not cover.

@@ -1,22 +1,19 @@
 //! From a subgraph to its forward, backward and update graphs.
 
-use std::collections::HashMap;
-
 use crate::onnx::attributes::int;
 use crate::onnx::{GraphBuilder, Model};
 use crate::tensor::Tensor;
 
 use super::GradError;
 use super::backward::Backward;
+use super::forward_at::{self, ForwardAt};
 use super::layout::ParameterLayout;
 use super::optimizer::Optimizer;
 use super::rows::Rows;
 use super::rules;
 use super::sparse::Sparse;
-use super::subgraph::Subgraph;
-
-/// Name of the flat tensor of trained weights in all graphs.
-const WEIGHTS: &str = "weights";
+use super::subgraph::{Subgraph, WEIGHTS};
+use super::writer::Writer;
 
 /// Name of the sum of gradients, in the graphs that add to it and that use it up.
 const GRADIENT_SUM: &str = "gradient_sum";
@@ -38,6 +35,9 @@ const GRADIENT_SUM: &str = "gradient_sum";
 pub struct Compiled {
     /// Features and weights to outputs and stash.
     pub forward: Model,
+    /// The same for the places of some outputs that a loss will read, where some are
+    /// [sparse](compile_sparse).
+    pub forward_at: Option<ForwardAt>,
     /// Stash and gradients of the outputs to the gradient of the weights, added to what came in.
     pub backward: Model,
     /// Gradient and weights to new weights.
@@ -112,6 +112,7 @@ pub fn compile_sparse(
     Ok(Compiled {
         output_shapes: subgraph.outputs.iter().map(|name| parts.forward.shape(name).to_vec()).collect(),
         forward: parts.forward.finish(),
+        forward_at: parts.forward_at,
         backward: parts.backward.finish(),
         update: update_graph(&parts.layout, &optimizer)?,
         layout: parts.layout,
@@ -149,7 +150,7 @@ pub fn gradient_graph(subgraph: &Subgraph) -> Result<GradientGraph, GradError> {
 pub(super) fn sparse_gradient_graph(
     subgraph: &Subgraph,
     sparse: &[usize],
-) -> Result<(GradientGraph, Rows), GradError> {
+) -> Result<(GradientGraph, Option<ForwardAt>, Rows), GradError> {
     let mut parts = differentiate(subgraph, sparse)?;
     parts.backward.output(&parts.gradient, "gradient")?;
     let graph = GradientGraph {
@@ -157,11 +158,12 @@ pub(super) fn sparse_gradient_graph(
         backward: parts.backward.finish(),
         layout: parts.layout,
     };
-    Ok((graph, parts.rows))
+    Ok((graph, parts.forward_at, parts.rows))
 }
 
 struct Parts {
     forward: GraphBuilder,
+    forward_at: Option<ForwardAt>,
     backward: GraphBuilder,
     layout: ParameterLayout,
     gradient: String,
@@ -180,13 +182,7 @@ fn differentiate(subgraph: &Subgraph, sparse: &[usize]) -> Result<Parts, GradErr
         return Err(GradError::NothingToTrain);
     }
 
-    let mut forward = GraphBuilder::new("forward");
-    for (name, shape) in &subgraph.inputs {
-        forward.input(name, shape);
-    }
-    forward.input(WEIGHTS, &[layout.count()]);
-    layout.unpack(&mut forward, WEIGHTS)?;
-    subgraph.add_frozen(&mut forward)?;
+    let mut forward = subgraph.start("forward", &layout)?;
     for node in &subgraph.nodes {
         forward.node(node.clone())?;
     }
@@ -194,23 +190,10 @@ fn differentiate(subgraph: &Subgraph, sparse: &[usize]) -> Result<Parts, GradErr
     // A name that the way back knows from the start is an input of the subgraph, a weight or a frozen
     // constant; anything else that a rule asks for is stashed. Inputs come first here, stash
     // inputs are added by the rules, and `order_inputs` puts them into the documented order.
-    let mut graph = GraphBuilder::new("backward");
-    for (name, shape) in &subgraph.inputs {
-        graph.input(name, shape);
-    }
-    graph.input(WEIGHTS, &[layout.count()]);
-    layout.unpack(&mut graph, WEIGHTS)?;
-    subgraph.add_frozen(&mut graph)?;
-
+    let graph = subgraph.start("backward", &layout)?;
     let groups = rules::fuse(&subgraph.nodes);
-    let mut backward = Backward {
-        graph,
-        forward: &forward,
-        active: &active,
-        gradients: HashMap::new(),
-        stash: Vec::new(),
-        sparse: Sparse::new(rules::silus(&groups)),
-    };
+    let makers = rules::makers(&groups, &forward);
+    let mut backward = Backward::new(Writer::new(graph, &forward, &makers), &active);
     for &index in &gradients_wanted {
         let name = &subgraph.outputs[index];
         let input = gradient_name(name);
@@ -250,7 +233,13 @@ fn differentiate(subgraph: &Subgraph, sparse: &[usize]) -> Result<Parts, GradErr
     let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
     let gradient = backward.op_with("Concat", &pieces, &[int("axis", 0)])?;
 
-    let Backward { graph: mut way_back, stash, sparse, .. } = backward;
+    let Writer { graph: mut way_back, stash, sparse: Sparse { rows, inputs: tables, .. }, .. } =
+        backward.into_writer();
+    let sparse: Vec<usize> = sparse.iter().copied().filter(|&output| rows.covers(output)).collect();
+    let forward_at = match sparse.is_empty() {
+        true => None,
+        false => Some(forward_at::write(subgraph, &layout, &forward, &makers, &sparse, &stash)?),
+    };
     for name in subgraph.outputs.iter().chain(&stash) {
         forward.output(name, name)?;
     }
@@ -263,12 +252,21 @@ fn differentiate(subgraph: &Subgraph, sparse: &[usize]) -> Result<Parts, GradErr
         .cloned()
         .chain(inputs_read.iter().map(|&index| subgraph.inputs[index].0.clone()))
         .chain(gradients_wanted.iter().map(|&index| gradient_name(&subgraph.outputs[index])))
-        .chain(sparse.inputs)
+        .chain(tables)
         .chain([WEIGHTS.to_owned()])
         .collect();
     way_back.order_inputs(&order);
-    let rows = sparse.rows;
-    Ok(Parts { forward, backward: way_back, layout, gradient, stash, inputs_read, gradients_wanted, rows })
+    Ok(Parts {
+        forward,
+        forward_at,
+        backward: way_back,
+        layout,
+        gradient,
+        stash,
+        inputs_read,
+        gradients_wanted,
+        rows,
+    })
 }
 
 /// Name of the input that holds d(loss)/d(this output).

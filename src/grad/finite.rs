@@ -15,7 +15,7 @@ use crate::tensor::Tensor;
 
 use super::compile::sparse_gradient_graph;
 use super::reference::{Array, run};
-use super::{GradError, GradientGraph, Rows, Subgraph, gradient_graph};
+use super::{ForwardAt, GradError, GradientGraph, Rows, Subgraph, gradient_graph};
 
 /// A small graph to be differentiated, with random numbers in it.
 pub(super) struct Case {
@@ -136,8 +136,8 @@ pub(super) fn check_rows(
 ) -> Result<(), TestCaseError> {
     let subgraph = case.subgraph(outputs);
     let fail = |error: GradError| TestCaseError::fail(error.to_string());
-    let (dense, _) = sparse_gradient_graph(&subgraph, &[]).map_err(fail)?;
-    let (by_rows, rows) = sparse_gradient_graph(&subgraph, sparse).map_err(fail)?;
+    let (dense, ..) = sparse_gradient_graph(&subgraph, &[]).map_err(fail)?;
+    let (by_rows, forward_at, rows) = sparse_gradient_graph(&subgraph, sparse).map_err(fail)?;
     let weights: Vec<f64> =
         dense.layout.gather(&subgraph).expect("weights").iter().map(|&value| f64::from(value)).collect();
     let seeds: Vec<Array> = forward(&dense.forward, &weights)[..outputs.len()]
@@ -155,6 +155,9 @@ pub(super) fn check_rows(
             Array::new(&output.shape, data.collect())
         })
         .collect();
+    if let Some(forward_at) = forward_at {
+        check_forward_at(&by_rows, &forward_at, &weights, &seeds)?;
+    }
     let expected = backward(&dense, &weights, &forward(&dense.forward, &weights), outputs, &seeds);
     let mut feeds = row_feeds(&rows, outputs, &seeds);
     let whole = (0..outputs.len()).filter(|&index| !rows.covers(index));
@@ -169,6 +172,53 @@ pub(super) fn check_rows(
     Ok(())
 }
 
+/// Compares what the forward pass by rows puts out with the whole pass, at the places that have a gradient.
+fn check_forward_at(
+    compiled: &GradientGraph,
+    forward_at: &ForwardAt,
+    weights: &[f64],
+    seeds: &[Array],
+) -> Result<(), TestCaseError> {
+    let places: Vec<Vec<usize>> = seeds
+        .iter()
+        .map(|seed| {
+            let (channels, cells) = (seed.shape[1], seed.shape[2] * seed.shape[3]);
+            let at = |place: usize| place / cells * channels * cells + place % cells;
+            let differs =
+                |place: &usize| (0..channels).any(|channel| seed.data[at(*place) + channel * cells] != 0.0);
+            (0..seed.shape[0] * cells).filter(differs).collect()
+        })
+        .collect();
+    let wanted: Vec<Vec<bool>> = places
+        .iter()
+        .zip(seeds)
+        .map(|(places, seed)| {
+            (0..seed.data.len() / seed.shape[1]).map(|place| places.contains(&place)).collect()
+        })
+        .collect();
+    let tables = forward_at.tables(|output| &wanted[output]);
+    let mut feeds = HashMap::from([("weights".to_owned(), flat(weights))]);
+    feeds.extend((0..).map(|number| format!("rows/{number}")).zip(tables.iter().map(array)));
+    let (found, expected) = (run(&forward_at.model, &feeds), forward(&compiled.forward, weights));
+    prop_assert_eq!(found.len(), expected.len(), "outputs and stash");
+    for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        if index >= seeds.len() || !forward_at.covers(index) {
+            prop_assert_eq!(found, expected);
+            continue;
+        }
+        let [_, channels, height, width] = expected.shape[..] else { panic!("a map") };
+        for (row, place) in places[index].iter().enumerate() {
+            for channel in 0..channels {
+                let (picture, cell) = (place / (height * width), place % (height * width));
+                let expected = expected.data[(picture * channels + channel) * height * width + cell];
+                let found = found.data[row * channels + channel];
+                prop_assert!((found - expected).abs() <= 1e-12 * (1.0 + expected.abs()));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What the way back takes for outputs whose gradient is rows, and the tables.
 fn row_feeds(rows: &Rows, outputs: &[&str], seeds: &[Array]) -> HashMap<String, Array> {
     let covered: Vec<usize> = (0..outputs.len()).filter(|&index| rows.covers(index)).collect();
@@ -177,10 +227,11 @@ fn row_feeds(rows: &Rows, outputs: &[&str], seeds: &[Array]) -> HashMap<String, 
     let made = rows.inputs(&covered, |index| (&maps[index], seeds[index].shape.clone()));
     let names = covered.iter().map(|&index| format!("d/{}", outputs[index]));
     let names = names.chain((0..).map(|number| format!("rows/{number}")));
-    let array = |tensor: &Tensor| {
-        Array::new(tensor.shape(), tensor.data().iter().map(|&value| f64::from(value)).collect())
-    };
     names.zip(made.iter().map(array)).collect()
+}
+
+fn array(tensor: &Tensor) -> Array {
+    Array::new(tensor.shape(), tensor.data().iter().map(|&value| f64::from(value)).collect())
 }
 
 fn flat(weights: &[f64]) -> Array {

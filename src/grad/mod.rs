@@ -23,6 +23,7 @@ mod backward;
 mod compile;
 #[cfg(test)]
 mod finite;
+mod forward_at;
 mod layout;
 mod optimizer;
 #[cfg(test)]
@@ -31,8 +32,10 @@ mod rows;
 mod rules;
 mod sparse;
 mod subgraph;
+mod writer;
 
 pub use compile::{Compiled, GradientGraph, compile, compile_sparse, gradient_graph};
+pub use forward_at::ForwardAt;
 pub use layout::{Parameter, ParameterLayout};
 pub use optimizer::{Optimizer, Schedule};
 pub use rows::Rows;

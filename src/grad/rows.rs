@@ -116,13 +116,7 @@ impl Rows {
         outputs: &[usize],
         gradient: impl Fn(usize) -> (&'a [f32], Vec<usize>),
     ) -> Vec<Tensor> {
-        let mut listed: Vec<Listed> = Vec::with_capacity(self.supports.len());
-        for Support { grid, origin } in &self.supports {
-            listed.push(match *origin {
-                Origin::Output(output) => Listed::nonzero(*grid, gradient(output).0),
-                Origin::ReadBy(readers, window) => listed[readers].read(*grid, window),
-            });
-        }
+        let listed = self.list(|grid, output| nonzero(grid, gradient(output).0));
         let gradients = outputs.iter().map(|&output| {
             let (values, shape) = gradient(output);
             match self.support_of(output) {
@@ -131,6 +125,23 @@ impl Rows {
             }
         });
         gradients.chain(self.tables.iter().map(|table| self.table(table, &listed))).collect()
+    }
+
+    /// The tables alone, for places of outputs that the caller names.
+    pub(super) fn tables<'a>(&self, at: &dyn Fn(usize) -> &'a [bool]) -> Vec<Tensor> {
+        let listed = self.list(|_, output| at(output).to_vec());
+        self.tables.iter().map(|table| self.table(table, &listed)).collect()
+    }
+
+    fn list(&self, at: impl Fn(Grid, usize) -> Vec<bool>) -> Vec<Listed> {
+        let mut listed: Vec<Listed> = Vec::with_capacity(self.supports.len());
+        for Support { grid, origin } in &self.supports {
+            listed.push(match *origin {
+                Origin::Output(output) => Listed::new(at(*grid, output)),
+                Origin::ReadBy(readers, window) => listed[readers].read(*grid, window),
+            });
+        }
+        listed
     }
 
     fn table(&self, table: &Table, listed: &[Listed]) -> Tensor {
@@ -159,19 +170,6 @@ impl Listed {
         let mut row = vec![places.len(); at.len()];
         places.iter().enumerate().for_each(|(index, &place)| row[place] = index);
         Listed { places, row }
-    }
-
-    /// Where any channel differs from zero (or is no number).
-    fn nonzero(grid: Grid, gradient: &[f32]) -> Self {
-        let mut at = vec![false; grid.places()];
-        let cells = grid.sides[0] * grid.sides[1];
-        let channels = gradient.len() / grid.places();
-        for (at, picture) in at.chunks_exact_mut(cells).zip(gradient.chunks_exact(channels * cells)) {
-            for plane in picture.chunks_exact(cells) {
-                at.iter_mut().zip(plane).for_each(|(at, &value)| *at |= value != 0.0);
-            }
-        }
-        Listed::new(at)
     }
 
     /// Where a kernel reads that puts out these rows.
@@ -206,6 +204,19 @@ impl Listed {
         }
         Tensor::new([self.places.len(), channels], rows)
     }
+}
+
+/// Where any channel differs from zero (or is no number).
+fn nonzero(grid: Grid, gradient: &[f32]) -> Vec<bool> {
+    let mut at = vec![false; grid.places()];
+    let cells = grid.sides[0] * grid.sides[1];
+    let channels = gradient.len() / grid.places();
+    for (at, picture) in at.chunks_exact_mut(cells).zip(gradient.chunks_exact(channels * cells)) {
+        for plane in picture.chunks_exact(cells) {
+            at.iter_mut().zip(plane).for_each(|(at, &value)| *at |= value != 0.0);
+        }
+    }
+    at
 }
 
 /// The place so many rows and columns away, if the picture has it.
@@ -269,6 +280,6 @@ mod tests {
     fn what_is_no_number_is_a_row() {
         let mut map = vec![0.0; 2 * 2 * 12];
         map[3] = f32::NAN;
-        assert_eq!(Listed::nonzero(GRID, &map).places, [3]);
+        assert_eq!(Listed::new(nonzero(GRID, &map)).places, [3]);
     }
 }

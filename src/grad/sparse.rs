@@ -1,62 +1,75 @@
-//! What rules do with gradients that are rows: see `rows.rs` for what these are.
+//! Writes what is made of rows: see `rows.rs` for what these are.
+//!
+//! A forward value is made at the rows that are asked for, and all that it needs likewise, from the whole maps
+//! that come in. So nothing of a branch whose gradients are rows is stashed: the way back makes it again, for
+//! the few places at which it is needed.
+
+use std::collections::HashMap;
 
 use crate::onnx::attributes::{int, ints};
 
 use super::GradError;
-use super::backward::Backward;
 use super::rows::{Grid, Origin, Rows, Support, Table, Window};
+use super::rules::Maker;
+use super::writer::Writer;
 
-/// A gradient as rows `[R, channels]` of the way back, and its support.
-#[derive(Debug, Clone)]
-pub(crate) struct RowGradient {
-    pub value: String,
-    pub support: usize,
-}
+/// For each forward value that can be made by rows, how.
+pub(super) type Makers = HashMap<String, Maker>;
 
-/// What the way back has of rows so far.
-#[derive(Default)]
-pub(super) struct Sparse {
+/// What a graph has of rows so far.
+pub(super) struct Sparse<'a> {
+    makers: &'a Makers,
     /// Supports, and the tables that were asked for.
     pub rows: Rows,
     /// Names of the tables in the graph, as they come in.
     pub inputs: Vec<String>,
     /// Names of the tables as indices.
     indices: Vec<String>,
-    /// Gradients of forward values, by name.
-    gradients: Vec<(String, RowGradient)>,
-    /// Rows of forward values: name, support, rows.
-    at: Vec<(String, usize, String)>,
-    /// Forward values that are SiLU of another: output and input.
-    silus: Vec<(String, String)>,
+    /// Rows of forward values, by name and support.
+    at: HashMap<(String, usize), String>,
+    /// Rows that were picked by a table, by their name and the table's number.
+    picked: HashMap<(String, usize), String>,
 }
 
-impl Sparse {
-    /// None yet. `silus` names output and input of each SiLU.
-    pub fn new(silus: Vec<(String, String)>) -> Self {
-        Sparse { silus, ..Sparse::default() }
-    }
-
-    /// A number of rows that no axis has, for the shapes of a graph whose rows will be counted at run time:
-    /// lengths that must agree do, and others don't by chance.
-    fn stand_in(support: usize) -> usize {
-        1_000_003 + support
+impl<'a> Sparse<'a> {
+    /// None yet.
+    pub fn new(makers: &'a Makers) -> Self {
+        Sparse {
+            makers,
+            rows: Rows::default(),
+            inputs: Vec::new(),
+            indices: Vec::new(),
+            at: HashMap::new(),
+            picked: HashMap::new(),
+        }
     }
 }
 
-impl Backward<'_> {
-    /// d(loss)/d(this forward value) as rows, if it is known as rows.
-    pub(crate) fn row_gradient(&self, name: &str) -> Option<RowGradient> {
-        let found = self.sparse.gradients.iter().find(|(of, _)| of == name);
-        found.map(|(_, gradient)| gradient.clone())
+/// A number of rows that no axis has, for the shapes of a graph whose rows will be counted at run time:
+/// lengths that must agree do, and others don't by chance.
+fn stand_in(support: usize) -> usize {
+    1_000_003 + support
+}
+
+impl Writer<'_> {
+    /// Adds an input of rows.
+    pub(super) fn rows_input(&mut self, name: &str, support: usize, channels: usize) -> String {
+        self.graph.input_of_any_length(name, stand_in(support), &[channels])
     }
 
-    /// Makes the gradient of an output come in as rows.
-    pub(super) fn row_input(&mut self, output: usize, name: &str, input: &str) {
+    /// The support that the host finds for an output, a map of this name.
+    pub(super) fn output_support(&mut self, output: usize, name: &str) -> usize {
         let shape = self.shape(name);
         let grid = Grid { batch: shape[0], sides: [shape[2], shape[3]] };
-        let support = self.support(Support { grid, origin: Origin::Output(output) });
-        let value = self.graph.input_of_any_length(input, Sparse::stand_in(support), &shape[1..2]);
-        self.sparse.gradients.push((name.into(), RowGradient { value, support }));
+        self.support(Support { grid, origin: Origin::Output(output) })
+    }
+
+    /// The support of what a kernel reads that puts out rows of `support`.
+    pub(crate) fn read_by(&mut self, support: usize, window: Window) -> usize {
+        if window.is_point() {
+            return support;
+        }
+        self.support(Support { grid: self.grid(support), origin: Origin::ReadBy(support, window) })
     }
 
     fn support(&mut self, wanted: Support) -> usize {
@@ -67,68 +80,30 @@ impl Backward<'_> {
         })
     }
 
-    /// The support of what a kernel reads that puts out rows of `support`.
-    pub(crate) fn read_by(&mut self, support: usize, window: Window) -> usize {
-        if window.is_point() {
-            return support;
-        }
-        let grid = self.sparse.rows.supports[support].grid;
-        self.support(Support { grid, origin: Origin::ReadBy(support, window) })
-    }
-
-    /// The indices of a table, `i64`.
-    fn indices(&mut self, table: Table) -> Result<String, GradError> {
-        if let Some(known) = self.sparse.rows.tables.iter().position(|known| *known == table) {
-            return Ok(self.sparse.indices[known].clone());
-        }
-        let length = match table {
-            Table::Places(support) => Sparse::stand_in(support),
-            Table::Reads { of, window, .. } | Table::Readers { of, window, .. } => {
-                Sparse::stand_in(of) * window.taps()
-            }
-            Table::All(support) => self.sparse.rows.supports[support].grid.places(),
-        };
-        let name = format!("rows/{}", self.sparse.inputs.len());
-        match table {
-            Table::All(_) => self.graph.input(&name, &[length]),
-            _ => self.graph.input_of_any_length(&name, length, &[]),
-        };
-        let indices = self.op_with("Cast", &[&name], &[int("to", INT64)])?;
-        self.sparse.rows.tables.push(table);
-        self.sparse.inputs.push(name);
-        self.sparse.indices.push(indices.clone());
-        Ok(indices)
+    /// The maps that a support is of.
+    pub(super) fn grid(&self, support: usize) -> Grid {
+        self.sparse.rows.supports[support].grid
     }
 
     /// A forward value `[batch, channels, height, width]` at the rows of a support, `[R, channels]`.
     pub(crate) fn at(&mut self, name: &str, support: usize) -> Result<String, GradError> {
-        let known = self.sparse.at.iter().find(|(of, at, _)| of == name && *at == support);
-        if let Some((_, _, rows)) = known {
+        let key = (name.to_owned(), support);
+        if let Some(rows) = self.sparse.at.get(&key) {
             return Ok(rows.clone());
         }
-        let silu = self.sparse.silus.iter().find(|(output, _)| output == name).map(|(_, z)| z.clone());
-        let rows = match silu {
-            // From its input, which the rule of SiLU reads too: one map less is stashed and put in order.
-            Some(z) => self.silu_at(&z, support)?.1,
+        let rows = match self.sparse.makers.get(name) {
+            Some(maker) => maker.rows(self, support)?,
             None => {
                 let shape = self.shape(name);
                 let map = self.value(name);
                 let last = self.op_with("Transpose", &[&map], &[ints("perm", &[0, 2, 3, 1])])?;
                 let last = self.reshape(&last, &[shape[0] * shape[2] * shape[3], shape[1]])?;
-                let places = self.indices(Table::Places(support))?;
+                let (_, places) = self.indices(Table::Places(support))?;
                 self.op_with("Gather", &[&last, &places], &[int("axis", 0)])?
             }
         };
-        self.sparse.at.push((name.into(), support, rows.clone()));
+        self.sparse.at.insert(key, rows.clone());
         Ok(rows)
-    }
-
-    /// σ(z) and z·σ(z) at the rows of a support.
-    pub(crate) fn silu_at(&mut self, z: &str, support: usize) -> Result<(String, String), GradError> {
-        let z = self.at(z, support)?;
-        let s = self.op("Sigmoid", &[&z])?;
-        let y = self.op("Mul", &[&z, &s])?;
-        Ok((s, y))
     }
 
     /// For each row of `of` the rows of `within` that its taps read, side by side: `rows` are those of
@@ -143,7 +118,7 @@ impl Backward<'_> {
         self.side_by_side(rows, window, Table::Reads { of, within, window })
     }
 
-    /// For each row of `of` the rows of `within` whose taps read it, as [`Backward::reads`].
+    /// For each row of `of` the rows of `within` whose taps read it, as [`Writer::reads`].
     pub(crate) fn readers(
         &mut self,
         rows: &str,
@@ -165,39 +140,43 @@ impl Backward<'_> {
     }
 
     /// Rows by a table, with a row of zeros behind the last.
-    fn pick(&mut self, rows: &str, table: Table) -> Result<String, GradError> {
-        let channels = self.own_shape(rows)[1];
-        let zero = self.scalar(0.0);
-        let shape = self.integers(&[1, channels as i64]);
-        let zeros = self.op("Expand", &[&zero, &shape])?;
-        let rows = self.op_with("Concat", &[rows, &zeros], &[int("axis", 0)])?;
-        let indices = self.indices(table)?;
-        self.op_with("Gather", &[&rows, &indices], &[int("axis", 0)])
-    }
-
-    /// Adds rows to d(loss)/d(this forward value). Where a gradient is known already, both become whole maps:
-    /// their supports may differ.
-    pub(crate) fn add_row_gradient(&mut self, name: &str, gradient: RowGradient) -> Result<(), GradError> {
-        let known = self.row_gradient(name).is_some() || self.gradient(name).is_some();
-        if known {
-            self.spread(name)?;
+    pub(super) fn pick(&mut self, rows: &str, table: Table) -> Result<String, GradError> {
+        let (number, indices) = self.indices(table)?;
+        let key = (rows.to_owned(), number);
+        if let Some(picked) = self.sparse.picked.get(&key) {
+            return Ok(picked.clone());
         }
-        self.sparse.gradients.push((name.into(), gradient));
-        if known { self.spread(name) } else { Ok(()) }
+        let zero = self.scalar(0.0);
+        let shape = self.integers(&[1, self.own_shape(rows)[1] as i64]);
+        let zeros = self.op("Expand", &[&zero, &shape])?;
+        let longer = self.op_with("Concat", &[rows, &zeros], &[int("axis", 0)])?;
+        let picked = self.op_with("Gather", &[&longer, &indices], &[int("axis", 0)])?;
+        self.sparse.picked.insert(key, picked.clone());
+        Ok(picked)
     }
 
-    /// Turns d(loss)/d(this forward value) from rows into the whole map, where it is rows.
-    pub(crate) fn spread(&mut self, name: &str) -> Result<(), GradError> {
-        let Some(index) = self.sparse.gradients.iter().position(|(of, _)| of == name) else {
-            return Ok(());
+    /// The number of a table and its indices, `i64`.
+    fn indices(&mut self, table: Table) -> Result<(usize, String), GradError> {
+        let number = self.sparse.rows.tables.len();
+        if let Some(known) = self.sparse.rows.tables.iter().position(|known| *known == table) {
+            return Ok((known, self.sparse.indices[known].clone()));
+        }
+        let name = format!("rows/{number}");
+        match table {
+            Table::Places(support) => self.graph.input_of_any_length(&name, stand_in(support), &[]),
+            Table::Reads { of, window, .. } | Table::Readers { of, window, .. } => {
+                self.graph.input_of_any_length(&name, stand_in(of) * window.taps(), &[])
+            }
+            Table::All(support) => {
+                let places = self.grid(support).places();
+                self.graph.input(&name, &[places])
+            }
         };
-        let (_, gradient) = self.sparse.gradients.remove(index);
-        let Grid { batch, sides: [height, width] } = self.sparse.rows.supports[gradient.support].grid;
-        let channels = self.own_shape(&gradient.value)[1];
-        let all = self.pick(&gradient.value, Table::All(gradient.support))?;
-        let all = self.reshape(&all, &[batch, height, width, channels])?;
-        let map = self.op_with("Transpose", &[&all], &[ints("perm", &[0, 3, 1, 2])])?;
-        self.add_gradient(name, map)
+        let indices = self.op_with("Cast", &[&name], &[int("to", INT64)])?;
+        self.sparse.rows.tables.push(table);
+        self.sparse.inputs.push(name);
+        self.sparse.indices.push(indices.clone());
+        Ok((number, indices))
     }
 }
 
@@ -294,12 +273,14 @@ mod tests {
     fn a_box_branch_goes_by_rows_from_end_to_end() {
         let mut case = Case::new(1);
         branch(&mut case, 1, [5, 4], [[3, 3], [3, 3], [1, 1]], 1, 1);
-        let (graph, _) = sparse_gradient_graph(&case.subgraph(&["map"]), &[0]).expect("it has rules");
+        let (graph, ..) = sparse_gradient_graph(&case.subgraph(&["map"]), &[0]).expect("it has rules");
         let operators: Vec<&str> = graph.backward.graph().node.iter().map(|node| node.op_type()).collect();
         // x is trained in this test, so its gradient, and only that, becomes a whole map.
         assert!(!operators.contains(&"Conv"), "{operators:?}");
         assert!(!operators.contains(&"Pad"), "{operators:?}");
         let inputs: Vec<&str> = graph.backward.graph().input.iter().map(|input| input.name()).collect();
-        assert!(inputs.contains(&"z1") && !inputs.contains(&"y1"), "one map of each SiLU: {inputs:?}");
+        for stashed in ["z1", "y1", "z2", "y2"] {
+            assert!(!inputs.contains(&stashed), "it is made again by rows: {inputs:?}");
+        }
     }
 }

@@ -3,8 +3,13 @@
 use std::collections::HashSet;
 
 use crate::onnx::GraphBuilder;
-use crate::onnx::OnnxError;
 use crate::onnx::proto::{NodeProto, TensorProto};
+
+use super::GradError;
+use super::layout::ParameterLayout;
+
+/// Name of the flat tensor of trained weights in all graphs.
+pub(super) const WEIGHTS: &str = "weights";
 
 /// Nodes in topological order with what they read: inputs of known shape and constants.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,11 +43,19 @@ impl Subgraph {
         active
     }
 
-    /// Adds the frozen constants to a graph.
-    pub(super) fn add_frozen(&self, graph: &mut GraphBuilder) -> Result<(), OnnxError> {
-        self.constants
-            .iter()
-            .filter(|tensor| !self.trained.iter().any(|name| name == tensor.name()))
-            .try_for_each(|tensor| graph.initializer(tensor.clone()))
+    /// A graph with what the nodes read and don't make themselves: inputs, trained constants, which come out
+    /// of one more input, `weights`, and frozen ones.
+    pub(super) fn start(&self, name: &str, layout: &ParameterLayout) -> Result<GraphBuilder, GradError> {
+        let mut graph = GraphBuilder::new(name);
+        for (name, shape) in &self.inputs {
+            graph.input(name, shape);
+        }
+        graph.input(WEIGHTS, &[layout.count()]);
+        layout.unpack(&mut graph, WEIGHTS)?;
+        for tensor in self.constants.iter().filter(|tensor| !self.trained.iter().any(|t| t == tensor.name()))
+        {
+            graph.initializer(tensor.clone())?;
+        }
+        Ok(graph)
     }
 }

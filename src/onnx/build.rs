@@ -157,6 +157,12 @@ impl GraphBuilder {
         Ok(())
     }
 
+    /// The output of a node that does this to this input alone, if there is one.
+    pub fn find(&self, op_type: &str, input: &str) -> Option<String> {
+        let found = self.graph.node.iter().find(|node| node.op_type() == op_type && node.input == [input]);
+        found.map(|node| node.output[0].clone())
+    }
+
     /// Makes a value an output of the graph under a name of its own.
     ///
     /// # Errors
@@ -187,7 +193,7 @@ impl GraphBuilder {
         let stays = |name: &str| read.contains(name) || keep.contains(&name);
         self.graph.input.retain(|input| stays(input.name()));
         self.graph.initializer.retain(|tensor| stays(tensor.name()));
-        self.graph.input.iter().map(|input| input.name().to_owned()).collect()
+        self.inputs().into_iter().collect()
     }
 
     /// Puts the inputs into this order; those that it does not name follow in the order they have.
@@ -195,6 +201,11 @@ impl GraphBuilder {
         self.graph
             .input
             .sort_by_key(|input| order.iter().position(|name| name == input.name()).unwrap_or(order.len()));
+    }
+
+    /// Names of the inputs so far.
+    pub fn inputs(&self) -> Vec<String> {
+        self.graph.input.iter().map(|input| input.name().to_owned()).collect()
     }
 
     /// Names of the outputs so far.

@@ -24,9 +24,14 @@ use super::cache::{FeatureCache, FeatureKey};
 /// parts of 1, 16.4 in parts of 2, 14.9 in parts of 4 and of 8 (AMD EPYC).
 const STASH_GOAL: usize = 32 << 20;
 
+/// Up to this share of the anchors, box maps are worked out at the places that matter alone.
+const FEW: f64 = 0.5;
+
 /// The head that a run trains.
 pub(super) struct Head {
     forward: Box<dyn Session>,
+    /// The same for box maps at few places, where the runtime can count them.
+    forward_at: Option<Box<dyn Session>>,
     backward: Box<dyn Session>,
     update: Box<dyn Session>,
     compiled: Compiled,
@@ -50,6 +55,8 @@ pub(super) struct Head {
     /// Σ of the gradients of the parts since the last update.
     gradient_sum: Option<Value>,
     gradients: Option<MapGradients>,
+    /// Box maps of which few places are known, one per level.
+    few_boxes: Vec<Vec<f32>>,
 }
 
 /// All that training has changed: with it a head goes on as if it had never stopped.
@@ -126,6 +133,10 @@ impl Head {
         let zeros = || Value::from(Tensor::zeros([count]));
         Ok(Head {
             forward: runtime.load(&compiled.forward.encode(), options)?,
+            forward_at: match &compiled.forward_at {
+                Some(forward_at) => Some(runtime.load(&forward_at.model.encode(), options)?),
+                None => None,
+            },
             backward: runtime.load(&compiled.backward.encode(), options)?,
             update: runtime.load(&compiled.update.encode(), options)?,
             moments: (0..compiled.optimizer.n_moments()).map(|_| zeros()).collect(),
@@ -142,6 +153,7 @@ impl Head {
             t: 0,
             gradient_sum: None,
             gradients: None,
+            few_boxes: Vec::new(),
         })
     }
 
@@ -279,11 +291,18 @@ impl Head {
     ) -> Result<Sums, TrainError> {
         // First, and its stash is dropped at once, so that no two lie in memory.
         let teacher = self.teacher_outputs(batch, coverage)?;
-        let outputs = self.forward(batch, Weights::Current)?;
         let mut gradients = self.gradients.take().unwrap_or_else(|| criterion.gradients(self.part));
         let teacher = teacher.as_ref().map(|outputs| self.raw_maps(batch, outputs));
         let partial = Partial { coverage, teacher: teacher.as_ref() };
-        let maps = self.raw_maps(batch, &outputs);
+        let places = criterion.box_places(truth, Some(&partial));
+        let (outputs, boxes) = match are_few(&places) && self.forward_at.is_some() {
+            true => self.forward_at(batch, &places)?,
+            false => (self.forward(batch, Weights::Current)?, Vec::new()),
+        };
+        let mut maps = self.raw_maps(batch, &outputs);
+        // A level whose box map is frozen has none of its own.
+        let levels = maps.boxes.iter_mut().zip(&boxes).filter(|(_, few)| !few.is_empty());
+        levels.for_each(|(map, few)| *map = few);
         let sums = criterion.partial_sums(&maps, truth, Some(&partial), &mut gradients);
         let map_gradients = self.gradient_inputs(&gradients);
         let so_far =
@@ -297,6 +316,7 @@ impl Head {
             .collect();
         self.gradient_sum = self.backward.run(&inputs)?.pop();
         self.gradients = Some(gradients);
+        self.few_boxes = boxes;
         Ok(sums)
     }
 
@@ -349,6 +369,36 @@ impl Head {
         Ok(self.forward.run(&inputs)?)
     }
 
+    /// Outputs for a step that reads boxes at few places, and box maps that hold these alone.
+    fn forward_at(
+        &mut self,
+        batch: &Batch,
+        places: &[Vec<bool>],
+    ) -> Result<(Vec<Value>, Vec<Vec<f32>>), TrainError> {
+        let (Some(session), Some(compiled)) = (&mut self.forward_at, &self.compiled.forward_at) else {
+            unreachable!("the caller has looked");
+        };
+        let level_of = |output: usize| {
+            let is_boxes = |(boxes, _): &(MapSource, MapSource)| *boxes == MapSource::Head(output);
+            self.maps.iter().position(is_boxes).expect("box maps alone are rows")
+        };
+        let tables: Vec<Value> =
+            compiled.tables(|output| &places[level_of(output)]).into_iter().map(Value::from).collect();
+        let inputs: Vec<&Value> =
+            batch.features[..self.n_head_inputs].iter().chain([&self.weights]).chain(&tables).collect();
+        let outputs = session.run(&inputs)?;
+        let mut boxes = std::mem::take(&mut self.few_boxes);
+        boxes.resize(self.maps.len(), Vec::new());
+        for output in (0..self.compiled.n_outputs).filter(|&output| compiled.covers(output)) {
+            let (level, shape) = (level_of(output), &self.compiled.output_shapes[output]);
+            // What is read all the same shows: a loss that is no number ends a run.
+            boxes[level].clear();
+            boxes[level].resize(shape.iter().product(), f32::NAN);
+            scatter(outputs[output].data(), &places[level], shape, &mut boxes[level]);
+        }
+        Ok((outputs, boxes))
+    }
+
     fn raw_maps<'a>(&self, batch: &'a Batch, outputs: &'a [Value]) -> RawMaps<'a> {
         let data = |source: &MapSource| match *source {
             MapSource::Head(index) => outputs[index].data(),
@@ -372,5 +422,104 @@ impl Head {
             found.expect("every output of the head is a raw map").1
         };
         self.compiled.gradient_inputs(of).into_iter().map(Value::from).collect()
+    }
+}
+
+/// Whether so few places are marked that a step works out box maps there alone.
+pub fn are_few(places: &[Vec<bool>]) -> bool {
+    let marked = places.iter().flatten().filter(|&&marked| marked).count();
+    marked as f64 <= FEW * places.iter().map(Vec::len).sum::<usize>() as f64
+}
+
+/// Puts rows, one for each place that is marked, into a map `[batch, channels, height, width]`.
+fn scatter(rows: &[f32], places: &[bool], shape: &[usize], map: &mut [f32]) {
+    let (channels, cells) = (shape[1], shape[2] * shape[3]);
+    let marked = (0..places.len()).filter(|&place| places[place]);
+    for (place, row) in marked.zip(rows.chunks_exact(channels)) {
+        let first = place / cells * channels * cells + place % cells;
+        map[first..].iter_mut().step_by(cells).zip(row).for_each(|(to, &from)| *to = from);
+    }
+}
+
+#[cfg(all(test, feature = "ort"))]
+mod tests {
+    use super::*;
+    use crate::runtime::{self, RuntimeChoice, RuntimeError, RuntimeKind};
+    use crate::yolo::assign::Assigner;
+    use crate::yolo::backbone::{Backbone, head_shape};
+    use crate::yolo::criterion::Gains;
+    use crate::yolo::cut;
+    use crate::yolo::export::Export;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// A runtime that wants every length beforehand.
+    struct Fixed<'a>(&'a dyn Runtime);
+
+    impl Runtime for Fixed<'_> {
+        fn name(&self) -> &'static str {
+            self.0.name()
+        }
+
+        fn describe(&self) -> String {
+            self.0.describe()
+        }
+
+        fn takes_any_length(&self) -> bool {
+            false
+        }
+
+        fn load(&self, model: &[u8], options: &SessionOptions) -> Result<Box<dyn Session>, RuntimeError> {
+            self.0.load(model, options)
+        }
+    }
+
+    /// The boxes of two pictures: few on the first, and on the second `many` over all of it.
+    fn truth(many: bool) -> Vec<Vec<LabelBox>> {
+        let label = |cx, cy, side| LabelBox { class: 0, cx, cy, w: side, h: side };
+        let whole = if many { 1.0 } else { 0.1 };
+        vec![vec![label(0.2, 0.3, 0.1), label(0.95, 0.5, 0.2)], vec![label(0.5, 0.5, whole)]]
+    }
+
+    #[test]
+    fn a_step_by_rows_is_the_step_by_whole_maps() {
+        let choice = RuntimeChoice { kind: RuntimeKind::Ort, library: None };
+        let runtime = runtime::open(&choice).expect("ONNX Runtime");
+        let options = SessionOptions { threads: 1 };
+        for name in ["yolo11n", "yolov8n", "yolo26n"] {
+            let path = format!("tests/data/goldens/exports/{name}.onnx");
+            let export = Export::read(path.as_ref()).expect("an export");
+            let size = export.input.size;
+            let cut = Cut::new(&export, &cut::whole_head, size).expect("a head");
+            let backbone = Backbone::load(&export, &cut, size, &*runtime, &options).expect("a backbone");
+            let shape = head_shape(&export, size);
+            let criterion = Criterion::new(&shape, Gains::default(), Assigner::for_head(&shape));
+            for (many, taught) in [(false, false), (false, true), (true, false)] {
+                let step = |runtime: &dyn Runtime| {
+                    let mut head = Head::new(&cut, backbone.shapes(), 2, runtime, &options).expect("a head");
+                    let mut random = ChaCha8Rng::seed_from_u64(4);
+                    let batch = head.fill(2, |_, targets| {
+                        let values = targets.iter_mut().flat_map(|target| target.iter_mut());
+                        values.for_each(|value| *value = random.random_range(-0.5..2.0));
+                        Ok(())
+                    });
+                    let batch = batch.expect("nothing is read");
+                    let mut coverage = vec![vec![Coverage::Labelled; shape.classes]; 2];
+                    if taught {
+                        coverage[0][0] = Coverage::Taught;
+                    }
+                    let sums = head.accumulate(&batch, &truth(many), &coverage, &criterion).expect("a step");
+                    assert_eq!(head.forward_at.is_some(), runtime.takes_any_length());
+                    (sums, head.gradient_sum.expect("a gradient").data().to_vec())
+                };
+                let ((expected, whole), (found, rows)) = (step(&Fixed(&*runtime)), step(&*runtime));
+                let (expected, found) = (expected.loss.total(), found.loss.total());
+                assert!((found - expected).abs() <= 1e-5 * expected, "{name}: {found}, {expected} by maps");
+                let largest = whole.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+                for (rows, whole) in rows.iter().zip(&whole) {
+                    assert!((rows - whole).abs() <= 1e-5 * largest, "{name}: {rows}, {whole} by maps");
+                }
+            }
+        }
     }
 }

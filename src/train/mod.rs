@@ -39,7 +39,7 @@ pub use error::TrainError;
 pub use event::{EpochLoss, TrainEvent};
 pub use gate::{Verdict, judge};
 pub use guest::Guest;
-pub use head::{part_size, step_graphs};
+pub use head::{are_few, part_size, step_graphs};
 pub use memory::{Admission, Memory, MemoryError, Record};
 pub use options::{MAX_BATCH, MAX_VIEWS, Rate, Scope, ScopeChoice, TrainOptions, UnknownScope};
 pub use resources::{cpu_seconds, peak_rss_mb};

@@ -142,7 +142,7 @@ fn keep_best(candidates: &mut Vec<Candidate>, count: usize) {
 
 /// Visits, in order, the anchors whose centre lies in the box. A side shorter than the second
 /// level's stride counts as that long, so that small boxes find anchors too.
-fn for_each_anchor_inside(shape: &HeadShape, corners: [f32; 4], mut visit: impl FnMut(usize)) {
+pub(super) fn for_each_anchor_inside(shape: &HeadShape, corners: [f32; 4], mut visit: impl FnMut(usize)) {
     let shortest = shape.levels.get(1).map_or(0, |level| level.stride) as f32;
     let widened = |low: f32, high: f32| {
         if high - low < shortest {

@@ -217,7 +217,7 @@ impl Criterion {
             .collect()
     }
 
-    fn split<'a>(&self, maps: &RawMaps<'a>) -> Vec<Picture<'a>> {
+    pub(super) fn split<'a>(&self, maps: &RawMaps<'a>) -> Vec<Picture<'a>> {
         let part = |map: &'a [f32], channels: usize, level: usize, index: usize| {
             let length = channels * self.shape.levels[level].cells();
             &map[index * length..(index + 1) * length]
@@ -238,7 +238,7 @@ impl Criterion {
             .collect()
     }
 
-    fn to_input(&self, labels: &[LabelBox]) -> Vec<TrueBox> {
+    pub(super) fn to_input(&self, labels: &[LabelBox]) -> Vec<TrueBox> {
         let (height, width) = (self.shape.input.0 as f32, self.shape.input.1 as f32);
         labels
             .iter()

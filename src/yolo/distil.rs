@@ -185,6 +185,12 @@ impl Criterion {
         sums
     }
 
+    /// Anchors whose box may be taught.
+    pub(super) fn imitated(&self, lesson: &Lesson) -> impl Iterator<Item = usize> {
+        let beliefs = self.beliefs(lesson).into_iter().enumerate();
+        beliefs.filter(|&(_, belief)| belief >= CONFIDENT).map(|(anchor, _)| anchor)
+    }
+
     /// The teacher's highest probability of a class that it teaches, per anchor; 0 without a teacher.
     fn beliefs(&self, lesson: &Lesson) -> Vec<f32> {
         let taught: Vec<usize> = lesson

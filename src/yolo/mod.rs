@@ -3,6 +3,7 @@
 pub mod assign;
 pub mod backbone;
 mod bce;
+mod box_places;
 pub mod criterion;
 pub mod cut;
 pub mod decode;

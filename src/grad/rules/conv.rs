@@ -15,15 +15,20 @@
 //! Stashes x. Source: Dumoulin & Visin, "A guide to convolution arithmetic", arXiv 1603.07285.
 
 use crate::grad::GradError;
-use crate::grad::backward::Backward;
+use crate::grad::backward::{Backward, RowGradient};
 use crate::grad::rows::Window;
-use crate::grad::sparse::RowGradient;
+use crate::grad::writer::Writer;
+use crate::onnx::GraphBuilder;
 use crate::onnx::attributes::{int, int_of, ints, ints_of};
 use crate::onnx::proto::NodeProto;
 
 /// The rule.
 pub(super) fn backward(backward: &mut Backward, node: &NodeProto) -> Result<(), GradError> {
-    let geometry = Geometry::of(backward, node)?;
+    let axes = backward.shape(&node.input[0]).len();
+    if axes != 4 {
+        return Err(backward.unsupported(node, &format!("it has {} spatial axes, not 2", axes - 2)));
+    }
+    let geometry = Geometry::of(backward.forward, node);
     let dy = backward.output_gradient(node)?;
     if backward.wants_input(node, 2) {
         let dbias = backward.sum(&dy, &[0, 2, 3])?;
@@ -43,11 +48,12 @@ pub(super) fn backward(backward: &mut Backward, node: &NodeProto) -> Result<(), 
 
 /// The rule for rows: of kernels with one group and stride 1 that keep the map's size.
 pub(super) fn backward_of_rows(backward: &mut Backward, node: &NodeProto) -> Result<bool, GradError> {
-    let geometry = Geometry::of(backward, node)?;
-    let (Some(dy), Some(window)) = (backward.row_gradient(&node.output[0]), geometry.window()) else {
+    let (Some(dy), Some(window)) = (backward.row_gradient(&node.output[0]), window(backward.forward, node))
+    else {
         return Ok(false);
     };
-    let (taps, channels, kernels) = (window.taps(), geometry.in_channels, geometry.out_channels);
+    let (taps, channels) = (window.taps(), backward.shape(&node.input[0])[1]);
+    let kernels = backward.shape(&node.output[0])[1];
     let read = backward.read_by(dy.support, window);
     if backward.wants_input(node, 2) {
         let dbias = backward.sum(&dy.value, &[0])?;
@@ -77,6 +83,42 @@ pub(super) fn backward_of_rows(backward: &mut Backward, node: &NodeProto) -> Res
     Ok(true)
 }
 
+/// y at some places: `[R, taps · C] × [taps · C, O]`, and the bias.
+pub(super) fn rows(
+    writer: &mut Writer,
+    node: &NodeProto,
+    window: Window,
+    support: usize,
+) -> Result<String, GradError> {
+    let (channels, kernels) = (writer.shape(&node.input[0])[1], writer.shape(&node.output[0])[1]);
+    let read = writer.read_by(support, window);
+    let x = writer.at(&node.input[0], read)?;
+    let x = writer.reads(&x, support, read, window)?;
+    let w = writer.value(&node.input[1]);
+    let w = writer.reshape(&w, &[kernels, channels, window.taps()])?;
+    let w = writer.op_with("Transpose", &[&w], &[ints("perm", &[2, 1, 0])])?;
+    let w = writer.reshape(&w, &[window.taps() * channels, kernels])?;
+    let y = writer.op("MatMul", &[&x, &w])?;
+    match node.input.get(2) {
+        Some(bias) => {
+            let bias = writer.value(bias);
+            writer.op("Add", &[&y, &bias])
+        }
+        None => Ok(y),
+    }
+}
+
+/// What it reads, where it can be worked out by rows.
+pub(super) fn window(forward: &GraphBuilder, node: &NodeProto) -> Option<Window> {
+    if forward.shape(&node.input[0]).len() != 4 {
+        return None;
+    }
+    let geometry = Geometry::of(forward, node);
+    let [top, left, ..] = geometry.pads;
+    let plain = geometry.groups == 1 && geometry.strides == [1, 1] && geometry.input == geometry.output;
+    plain.then_some(Window { kernel: geometry.kernel, dilations: geometry.dilations, pads: [top, left] })
+}
+
 /// All numbers of one two-dimensional convolution.
 struct Geometry {
     batch: usize,
@@ -93,18 +135,14 @@ struct Geometry {
 }
 
 impl Geometry {
-    fn of(backward: &Backward, node: &NodeProto) -> Result<Self, GradError> {
-        let (x, w) = (backward.shape(&node.input[0]), backward.shape(&node.input[1]));
-        let y = backward.shape(&node.output[0]);
-        if x.len() != 4 {
-            return Err(backward.unsupported(node, &format!("it has {} spatial axes, not 2", x.len() - 2)));
-        }
+    fn of(forward: &GraphBuilder, node: &NodeProto) -> Self {
+        let [x, w, y] = [&node.input[0], &node.input[1], &node.output[0]].map(|name| forward.shape(name));
         let list = |name: &str, default: usize| -> Vec<usize> {
             ints_of(node, name)
                 .map_or(vec![default; 4], |values| values.iter().map(|&v| v as usize).collect())
         };
         let (strides, dilations, pads) = (list("strides", 1), list("dilations", 1), list("pads", 0));
-        Ok(Geometry {
+        Geometry {
             batch: x[0],
             in_channels: x[1],
             out_channels: y[1],
@@ -115,14 +153,7 @@ impl Geometry {
             dilations: [dilations[0], dilations[1]],
             pads: [pads[0], pads[1], pads[2], pads[3]],
             groups: int_of(node, "group", 1) as usize,
-        })
-    }
-
-    /// What it reads, where its gradient can be rows.
-    fn window(&self) -> Option<Window> {
-        let [top, left, ..] = self.pads;
-        let plain = self.groups == 1 && self.strides == [1, 1] && self.input == self.output;
-        plain.then_some(Window { kernel: self.kernel, dilations: self.dilations, pads: [top, left] })
+        }
     }
 
     fn depthwise(&self) -> bool {

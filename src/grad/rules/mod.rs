@@ -7,8 +7,13 @@ mod rearrange;
 mod silu;
 mod unary;
 
+use std::collections::HashMap;
+
 use super::GradError;
 use super::backward::Backward;
+use super::rows::Window;
+use super::writer::Writer;
+use crate::onnx::GraphBuilder;
 use crate::onnx::proto::NodeProto;
 
 /// Adds to the gradients of the node's inputs what the gradients of its outputs imply.
@@ -66,13 +71,37 @@ impl Fused<'_> {
     }
 }
 
-/// Output and input of each SiLU.
-pub(super) fn silus(groups: &[Fused]) -> Vec<(String, String)> {
-    let silu = |group: &Fused| match group {
-        Fused::Silu(node) => Some((node.output[0].clone(), node.input[0].clone())),
-        Fused::One(_) => None,
+/// How a forward value is made at some places alone: see `grad/sparse.rs`.
+pub(super) enum Maker {
+    /// Of the same places of z.
+    Silu(Box<NodeProto>),
+    /// Of the places that a kernel reads.
+    Conv(Box<NodeProto>, Window),
+}
+
+impl Maker {
+    /// Makes rows of a support.
+    pub(super) fn rows(&self, writer: &mut Writer, support: usize) -> Result<String, GradError> {
+        match self {
+            Maker::Silu(node) => silu::rows(writer, node, support),
+            Maker::Conv(node, window) => conv::rows(writer, node, *window, support),
+        }
+    }
+}
+
+/// Makers of all the values that have one.
+pub(super) fn makers(groups: &[Fused], forward: &GraphBuilder) -> HashMap<String, Maker> {
+    let maker = |group: &Fused| {
+        let maker = match group {
+            Fused::Silu(node) => Maker::Silu(node.clone()),
+            Fused::One(node) if node.op_type() == "Conv" => {
+                Maker::Conv(Box::new((*node).clone()), conv::window(forward, node)?)
+            }
+            Fused::One(_) => return None,
+        };
+        Some((group.node().output[0].clone(), maker))
     };
-    groups.iter().filter_map(silu).collect()
+    groups.iter().filter_map(maker).collect()
 }
 
 /// Groups nodes, keeping their order (a group stands where its last node stood).

@@ -4,8 +4,8 @@
 //! well and make two more passes over the maps.
 
 use crate::grad::GradError;
-use crate::grad::backward::Backward;
-use crate::grad::sparse::RowGradient;
+use crate::grad::backward::{Backward, RowGradient};
+use crate::grad::writer::Writer;
 use crate::onnx::proto::NodeProto;
 
 /// Indices of a `Sigmoid` and the `Mul` that is its only reader and also reads its input.
@@ -52,13 +52,26 @@ pub(super) fn backward(backward: &mut Backward, node: &NodeProto) -> Result<(), 
     backward.add_gradient(&node.input[0], dz)
 }
 
-/// The rule for rows. It takes z alone and makes the rest of the few rows that there are.
+/// The rule for rows.
 pub(super) fn backward_of_rows(backward: &mut Backward, node: &NodeProto) -> Result<bool, GradError> {
     let Some(dy) = backward.row_gradient(&node.output[0]) else { return Ok(false) };
-    let (s, y) = backward.silu_at(&node.input[0], dy.support)?;
+    let y = backward.at(&node.output[0], dy.support)?;
+    let s = sigmoid(backward, node, dy.support)?;
     let value = through(backward, &dy.value, &s, &y)?;
     backward.add_row_gradient(&node.input[0], RowGradient { value, ..dy })?;
     Ok(true)
+}
+
+/// y at some places.
+pub(super) fn rows(writer: &mut Writer, node: &NodeProto, support: usize) -> Result<String, GradError> {
+    let (z, s) = (writer.at(&node.input[0], support)?, sigmoid(writer, node, support)?);
+    writer.op("Mul", &[&z, &s])
+}
+
+/// σ at some places.
+fn sigmoid(writer: &mut Writer, node: &NodeProto, support: usize) -> Result<String, GradError> {
+    let z = writer.at(&node.input[0], support)?;
+    writer.op_once("Sigmoid", &z)
 }
 
 fn through(backward: &mut Backward, dy: &str, s: &str, y: &str) -> Result<String, GradError> {
