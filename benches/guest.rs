@@ -6,7 +6,9 @@
 //! ```
 //!
 //! One process as the daemon is one: a thread detects ten frames a second on all cores, a run trains on all
-//! cores. Rounds of each kind take turns, so that a machine that slows down slows all of them.
+//! cores. Rounds of each kind take turns, so that a machine that slows down slows all of them. Threads that
+//! only count, with a guest's manners, show what a busy core costs by itself: clocks that fall, a neighbour on
+//! the other half of a core, a host that shares its cores out.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
@@ -24,6 +26,28 @@ const ROUNDS: usize = 4;
 const FRAMES: usize = 100;
 const EVERY: Duration = Duration::from_millis(100);
 
+/// What goes on beside the detection.
+#[derive(Clone, Copy)]
+enum Beside {
+    Nothing,
+    Counting,
+    Run { idle: bool },
+}
+
+impl Beside {
+    const ALL: [Beside; 4] =
+        [Beside::Nothing, Beside::Counting, Beside::Run { idle: true }, Beside::Run { idle: false }];
+
+    fn name(self) -> &'static str {
+        match self {
+            Beside::Nothing => "alone",
+            Beside::Counting => "beside threads that only count",
+            Beside::Run { idle: true } => "beside a run",
+            Beside::Run { idle: false } => "beside a run that is no guest",
+        }
+    }
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let model = PathBuf::from(arguments.first().map_or("models/base.onnx", String::as_str));
@@ -34,23 +58,20 @@ fn main() -> Result<()> {
     let runtime = runtime::open(&RuntimeChoice::default())?;
     let mut detector = graftd::detect::Detector::open(&model, side, &*runtime, &SessionOptions::default())?;
 
-    let kinds =
-        [("alone", None), ("beside a run", Some(true)), ("beside a run that is no guest", Some(false))];
-    let mut latencies: [Vec<f64>; 3] = Default::default();
+    let mut latencies: [Vec<f64>; 4] = Default::default();
     for _ in 0..ROUNDS {
-        for (idle, latencies) in kinds.iter().map(|(_, idle)| idle).zip(&mut latencies) {
+        for (beside, latencies) in Beside::ALL.into_iter().zip(&mut latencies) {
             let control = Control::new();
-            let (trains, run) = match idle {
-                None => (None, None),
-                Some(idle) => {
-                    let guest = Guest { idle: *idle, cpus: vec![] };
-                    let (hears, run) = start(guest, model.clone(), side, control.clone())?;
-                    (Some(hears), Some(run))
+            let run = match beside {
+                Beside::Nothing => None,
+                Beside::Counting => Some(count(control.clone())),
+                Beside::Run { idle } => {
+                    let guest = Guest { idle, cpus: vec![] };
+                    let (trains, run) = start(guest, model.clone(), side, control.clone())?;
+                    trains.recv().context("the run ended before its first epoch")?;
+                    Some(run)
                 }
             };
-            if let Some(trains) = trains {
-                trains.recv().context("the run ended before its first epoch")?;
-            }
             let mut next = Instant::now();
             for frame in 0..FRAMES {
                 std::thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -69,13 +90,30 @@ fn main() -> Result<()> {
     println!("| detection | median | 95th percentile | against alone |\n|---|--:|--:|--:|");
     let percentile = |values: &[f64], share: f64| values[((values.len() - 1) as f64 * share) as usize];
     let mut alone = f64::NAN;
-    for ((name, _), values) in kinds.iter().zip(&mut latencies) {
+    for (beside, values) in Beside::ALL.iter().zip(&mut latencies) {
+        let name = beside.name();
         values.sort_by(f64::total_cmp);
         let (median, high) = (percentile(values, 0.5), percentile(values, 0.95));
         alone = if alone.is_nan() { high } else { alone };
         println!("| {name} | {median:.1} | {high:.1} | {:+.0} % |", 100.0 * (high / alone - 1.0));
     }
     Ok(())
+}
+
+/// A guest's threads, one for each core, that count until they are cancelled.
+fn count(control: Control) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let guest = Guest { idle: true, cpus: vec![] };
+        let counted = guest.run(0, || {
+            rayon::broadcast(|_| {
+                let mut number = 0u64;
+                while !control.is_cancelled() {
+                    (0..1_000_000).for_each(|_| number = std::hint::black_box(number + 1));
+                }
+            })
+        });
+        counted.expect("threads that count");
+    })
 }
 
 /// Starts a run that would go on for ever; the receiver is told when its first epoch is done.

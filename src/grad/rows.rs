@@ -243,7 +243,7 @@ mod tests {
     }
 
     fn inputs(rows: &Rows, at: Option<Place>) -> Vec<Vec<f32>> {
-        let mut map = vec![0.0; 2 * 2 * 12];
+        let mut map = [0.0; 2 * 2 * 12];
         if let Some(place) = at {
             map[place / 12 * 24 + place % 12 + 12] = 5.0;
         }
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_a_row() {
-        let mut map = vec![0.0; 2 * 2 * 12];
+        let mut map = [0.0; 2 * 2 * 12];
         map[3] = f32::NAN;
         assert_eq!(Listed::new(nonzero(GRID, &map)).places, [3]);
     }

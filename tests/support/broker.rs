@@ -32,7 +32,8 @@ impl Mosquitto {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let config = folder.join("mosquitto.conf");
         // What a watcher has not got yet must survive the broker's restart: see `restart`.
-        let kept = format!("persistence true\npersistence_location {}/\n", folder.display());
+        // Started by root it would become another user, who may not write here.
+        let kept = format!("user root\npersistence true\npersistence_location {}/\n", folder.display());
         let text = format!("listener {port} 127.0.0.1\nmax_queued_messages 0\n{kept}{settings}");
         std::fs::write(&config, text).unwrap();
         let mut broker = Mosquitto { port, config, child: None };
