@@ -111,7 +111,10 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
     let compiled = step_graphs(&cut, &subgraph, &*runtime)?;
     let mut forward = runtime.load(&compiled.forward.encode(), &options)?;
     let mut forward_at = match &compiled.forward_at {
-        Some(at) => Some(runtime.load(&at.model.encode(), &options)?),
+        Some(graphs) => Some([
+            runtime.load(&graphs.rest.encode(), &options)?,
+            runtime.load(&graphs.at.encode(), &options)?,
+        ]),
         None => None,
     };
     let mut backward = runtime.load(&compiled.backward.encode(), &options)?;
@@ -139,8 +142,10 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
                 };
                 let tables: Vec<Value> =
                     at.tables(|output| &places[level_of(output)]).into_iter().map(Value::from).collect();
-                let feeds: Vec<&Value> = feeds.iter().copied().chain(&tables).collect();
-                Ok(forward_at.as_mut().context("its session")?.run(&feeds)?)
+                let with_tables: Vec<&Value> = feeds.iter().copied().chain(&tables).collect();
+                let [rest, boxes] = forward_at.as_mut().context("its sessions")?;
+                rest.run(&feeds)?;
+                Ok(boxes.run(&with_tables)?)
             })? / part as f64,
         );
     }

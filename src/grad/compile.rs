@@ -35,8 +35,7 @@ const GRADIENT_SUM: &str = "gradient_sum";
 pub struct Compiled {
     /// Features and weights to outputs and stash.
     pub forward: Model,
-    /// The same for the places of some outputs that a loss will read, where some are
-    /// [sparse](compile_sparse).
+    /// The same for some places of the [sparse](compile_sparse) outputs, where there are any beside others.
     pub forward_at: Option<ForwardAt>,
     /// Stash and gradients of the outputs to the gradient of the weights, added to what came in.
     pub backward: Model,
@@ -236,10 +235,7 @@ fn differentiate(subgraph: &Subgraph, sparse: &[usize]) -> Result<Parts, GradErr
     let Writer { graph: mut way_back, stash, sparse: Sparse { rows, inputs: tables, .. }, .. } =
         backward.into_writer();
     let sparse: Vec<usize> = sparse.iter().copied().filter(|&output| rows.covers(output)).collect();
-    let forward_at = match sparse.is_empty() {
-        true => None,
-        false => Some(forward_at::write(subgraph, &layout, &forward, &makers, &sparse, &stash)?),
-    };
+    let forward_at = forward_at::write(subgraph, &layout, &forward, &makers, &sparse, &stash)?;
     for name in subgraph.outputs.iter().chain(&stash) {
         forward.output(name, name)?;
     }

@@ -254,7 +254,8 @@ mod tests {
         ) {
             let mut case = Case::new(seed);
             branch(&mut case, batch, sides, kernels, dilation, groups);
-            check_rows(case, &["map"], &[0], share)?;
+            conv(&mut case, "x.v", "whole", [2, 2], [1, 1], 1, 1);
+            check_rows(case, &["map", "whole"], &[0], share)?;
         }
 
         #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::grad::Schedule;
 use crate::yolo::assign::Assigner;
 use crate::yolo::criterion::{Criterion, Gains, Loss, Sums, normaliser};
-use crate::yolo::decode::detections_of_maps;
+use crate::yolo::decode::{detections_of_maps, likely_places};
 use crate::yolo::distil::Coverage;
 use crate::yolo::letterbox::{Fit, Letterbox};
 use crate::yolo::maps::HeadShape;
@@ -254,8 +254,9 @@ impl Epochs<'_> {
             let keys: Vec<FeatureKey> = samples.iter().map(|sample| self.views.key(sample, 0)).collect();
             let batch = self.head.read(&self.features, &keys);
             let shape = &self.shape;
-            let found = self.head.maps(&batch, Weights::Averaged, |maps| {
-                let keep = Keep::to_measure();
+            let keep = Keep::to_measure();
+            let likely = |classes: &[&[f32]]| likely_places(shape, classes, &keep);
+            let found = self.head.maps_where_likely(&batch, Weights::Averaged, likely, |maps| {
                 (0..samples.len())
                     .map(|index| detections_of_maps(shape, maps, index, &keep))
                     .collect::<Vec<_>>()

@@ -18,25 +18,20 @@ use crate::yolo::maps::{MapGradients, RawMaps};
 
 use super::TrainError;
 use super::cache::{FeatureCache, FeatureKey};
+use super::forward::{Forward, Maps, Places};
 
 /// The stash of a part, at most, bytes. On the CPU larger parts are no faster, as long as an operator
 /// has some hundred kilobytes to work on: a YOLO11n at 320 px takes 15.6 CPU-ms a picture forward and back in
 /// parts of 2, 12.1 in parts of 4 and 12.5 in parts of 8, with 120, 144 and 184 MB (AMD EPYC).
 const STASH_GOAL: usize = 16 << 20;
 
-/// Up to this share of the anchors, box maps are worked out at the places that matter alone.
-const FEW: f64 = 0.5;
-
 /// The head that a run trains.
 pub(super) struct Head {
-    forward: Box<dyn Session>,
-    /// The same for box maps at few places, where the runtime can count them.
-    forward_at: Option<Box<dyn Session>>,
+    forward: Forward,
     backward: Box<dyn Session>,
     update: Box<dyn Session>,
     compiled: Compiled,
     maps: Vec<(MapSource, MapSource)>,
-    n_head_inputs: usize,
     /// Shape of each feature for one picture, `[1, C, h, w]`.
     shapes: Vec<Vec<usize>>,
     /// Pictures that go through the graphs at once.
@@ -55,8 +50,6 @@ pub(super) struct Head {
     /// Σ of the gradients of the parts since the last update.
     gradient_sum: Option<Value>,
     gradients: Option<MapGradients>,
-    /// Box maps of which few places are known, one per level.
-    few_boxes: Vec<Vec<f32>>,
 }
 
 /// All that training has changed: with it a head goes on as if it had never stopped.
@@ -75,14 +68,21 @@ pub(super) enum Weights {
     Current,
     /// Their moving average, which is what a run keeps.
     Averaged,
-    /// Those that the run began with.
-    Teacher,
+}
+
+impl Weights {
+    fn of<'a>(self, current: &'a Value, averaged: &'a Value) -> &'a Value {
+        match self {
+            Weights::Current => current,
+            Weights::Averaged => averaged,
+        }
+    }
 }
 
 /// Features of a part of a batch, as the head takes them.
 pub(super) struct Batch {
     /// One tensor per feature, `[part, C, h, w]`.
-    features: Vec<Value>,
+    pub features: Vec<Value>,
 }
 
 /// How many pictures of a batch go through the graphs at once, when one of them has so many bytes of
@@ -132,11 +132,7 @@ impl Head {
         let count = weights.len();
         let zeros = || Value::from(Tensor::zeros([count]));
         Ok(Head {
-            forward: runtime.load(&compiled.forward.encode(), options)?,
-            forward_at: match &compiled.forward_at {
-                Some(forward_at) => Some(runtime.load(&forward_at.model.encode(), options)?),
-                None => None,
-            },
+            forward: Forward::load(&compiled, &cut.maps, cut.n_head_inputs, part, runtime, options)?,
             backward: runtime.load(&compiled.backward.encode(), options)?,
             update: runtime.load(&compiled.update.encode(), options)?,
             moments: (0..compiled.optimizer.n_moments()).map(|_| zeros()).collect(),
@@ -146,14 +142,12 @@ impl Head {
             lr_scale: Tensor::new([count], vec![1.0; count]).into(),
             before_last: 1.0,
             maps: cut.maps.clone(),
-            n_head_inputs: cut.n_head_inputs,
             shapes: shapes.to_vec(),
             part,
             compiled,
             t: 0,
             gradient_sum: None,
             gradients: None,
-            few_boxes: Vec::new(),
         })
     }
 
@@ -268,15 +262,31 @@ impl Head {
         self.fill(0, |_, _| Ok(())).expect("nothing is read")
     }
 
-    /// Raw maps of a part, handed to `use_maps`.
+    /// Whole raw maps of a part, handed to `use_maps`.
     pub fn maps<T>(
         &mut self,
         batch: &Batch,
         weights: Weights,
         use_maps: impl FnOnce(&RawMaps) -> T,
     ) -> Result<T, TrainError> {
-        let outputs = self.forward(batch, weights)?;
-        Ok(use_maps(&self.raw_maps(batch, &outputs)))
+        let weights = weights.of(&self.weights, &self.ema);
+        let maps = self.forward.whole(&self.compiled, batch, weights)?;
+        Ok(use_maps(&self.forward.raw(batch, &maps)))
+    }
+
+    /// Raw maps of a part whose boxes are there where `wanted` finds, by the class maps, that they matter.
+    pub fn maps_where_likely<T>(
+        &mut self,
+        batch: &Batch,
+        weights: Weights,
+        wanted: impl FnOnce(&[&[f32]]) -> Places,
+        use_maps: impl FnOnce(&RawMaps) -> T,
+    ) -> Result<T, TrainError> {
+        let weights = weights.of(&self.weights, &self.ema);
+        let maps = self.forward.where_likely(&self.compiled, batch, weights, wanted)?;
+        let used = use_maps(&self.forward.raw(batch, &maps));
+        self.forward.take_back(maps);
+        Ok(used)
     }
 
     /// Takes a part of a batch forward and back: its gradient is added to those of the parts before.
@@ -290,25 +300,20 @@ impl Head {
         criterion: &Criterion,
     ) -> Result<Sums, TrainError> {
         // First, and its stash is dropped at once, so that no two lie in memory.
-        let teacher = self.teacher_outputs(batch, coverage)?;
-        let mut gradients = self.gradients.take().unwrap_or_else(|| criterion.gradients(self.part));
-        let teacher = teacher.as_ref().map(|outputs| self.raw_maps(batch, outputs));
+        let teacher = self.teacher_maps(batch, coverage)?;
+        let teacher = teacher.as_ref().map(|maps| self.forward.raw(batch, maps));
         let partial = Partial { coverage, teacher: teacher.as_ref() };
         let places = criterion.box_places(truth, Some(&partial));
-        let (outputs, boxes) = match are_few(&places) && self.forward_at.is_some() {
-            true => self.forward_at(batch, &places)?,
-            false => (self.forward(batch, Weights::Current)?, Vec::new()),
-        };
-        let mut maps = self.raw_maps(batch, &outputs);
-        // A level whose box map is frozen has none of its own.
-        let levels = maps.boxes.iter_mut().zip(&boxes).filter(|(_, few)| !few.is_empty());
-        levels.for_each(|(map, few)| *map = few);
-        let sums = criterion.partial_sums(&maps, truth, Some(&partial), &mut gradients);
+        let maps = self.forward.at(&self.compiled, batch, &self.weights, &places)?;
+        let mut gradients = self.gradients.take().unwrap_or_else(|| criterion.gradients(self.part));
+        let raw = self.forward.raw(batch, &maps);
+        let sums = criterion.partial_sums(&raw, truth, Some(&partial), &mut gradients);
         let map_gradients = self.gradient_inputs(&gradients);
         let so_far =
             self.gradient_sum.take().unwrap_or_else(|| Tensor::zeros([self.compiled.layout.count()]).into());
         // In the order that `Compiled` documents.
-        let inputs: Vec<&Value> = outputs[self.compiled.n_outputs..]
+        let inputs: Vec<&Value> = maps
+            .stash()
             .iter()
             .chain(self.compiled.inputs_read.iter().map(|&index| &batch.features[index]))
             .chain(&map_gradients)
@@ -316,7 +321,7 @@ impl Head {
             .collect();
         self.gradient_sum = self.backward.run(&inputs)?.pop();
         self.gradients = Some(gradients);
-        self.few_boxes = boxes;
+        self.forward.take_back(maps);
         Ok(sums)
     }
 
@@ -346,69 +351,16 @@ impl Head {
     }
 
     /// What the teacher puts out, when there is a class to be taught.
-    fn teacher_outputs(
+    fn teacher_maps(
         &mut self,
         batch: &Batch,
         coverage: &[Vec<Coverage>],
-    ) -> Result<Option<Vec<Value>>, TrainError> {
+    ) -> Result<Option<Maps>, TrainError> {
         if !coverage.iter().flatten().any(|&coverage| coverage == Coverage::Taught) {
             return Ok(None);
         }
-        let mut outputs = self.forward(batch, Weights::Teacher)?;
-        outputs.truncate(self.compiled.n_outputs);
-        Ok(Some(outputs))
-    }
-
-    fn forward(&mut self, batch: &Batch, weights: Weights) -> Result<Vec<Value>, TrainError> {
-        let weights = match weights {
-            Weights::Current => &self.weights,
-            Weights::Averaged => &self.ema,
-            Weights::Teacher => &self.teacher,
-        };
-        let inputs: Vec<&Value> = batch.features[..self.n_head_inputs].iter().chain([weights]).collect();
-        Ok(self.forward.run(&inputs)?)
-    }
-
-    /// Outputs for a step that reads boxes at few places, and box maps that hold these alone.
-    fn forward_at(
-        &mut self,
-        batch: &Batch,
-        places: &[Vec<bool>],
-    ) -> Result<(Vec<Value>, Vec<Vec<f32>>), TrainError> {
-        let (Some(session), Some(compiled)) = (&mut self.forward_at, &self.compiled.forward_at) else {
-            unreachable!("the caller has looked");
-        };
-        let level_of = |output: usize| {
-            let is_boxes = |(boxes, _): &(MapSource, MapSource)| *boxes == MapSource::Head(output);
-            self.maps.iter().position(is_boxes).expect("box maps alone are rows")
-        };
-        let tables: Vec<Value> =
-            compiled.tables(|output| &places[level_of(output)]).into_iter().map(Value::from).collect();
-        let inputs: Vec<&Value> =
-            batch.features[..self.n_head_inputs].iter().chain([&self.weights]).chain(&tables).collect();
-        let outputs = session.run(&inputs)?;
-        let mut boxes = std::mem::take(&mut self.few_boxes);
-        boxes.resize(self.maps.len(), Vec::new());
-        for output in (0..self.compiled.n_outputs).filter(|&output| compiled.covers(output)) {
-            let (level, shape) = (level_of(output), &self.compiled.output_shapes[output]);
-            // What is read all the same shows: a loss that is no number ends a run.
-            boxes[level].clear();
-            boxes[level].resize(shape.iter().product(), f32::NAN);
-            scatter(outputs[output].data(), &places[level], shape, &mut boxes[level]);
-        }
-        Ok((outputs, boxes))
-    }
-
-    fn raw_maps<'a>(&self, batch: &'a Batch, outputs: &'a [Value]) -> RawMaps<'a> {
-        let data = |source: &MapSource| match *source {
-            MapSource::Head(index) => outputs[index].data(),
-            MapSource::Backbone(index) => batch.features[index].data(),
-        };
-        RawMaps {
-            batch: self.part,
-            boxes: self.maps.iter().map(|(boxes, _)| data(boxes)).collect(),
-            classes: self.maps.iter().map(|(_, classes)| data(classes)).collect(),
-        }
+        let maps = self.forward.whole(&self.compiled, batch, &self.teacher)?;
+        Ok(Some(maps.without_stash()))
     }
 
     /// The criterion's gradients as the way back takes them.
@@ -422,22 +374,6 @@ impl Head {
             found.expect("every output of the head is a raw map").1
         };
         self.compiled.gradient_inputs(of).into_iter().map(Value::from).collect()
-    }
-}
-
-/// Whether so few places are marked that a step works out box maps there alone.
-pub fn are_few(places: &[Vec<bool>]) -> bool {
-    let marked = places.iter().flatten().filter(|&&marked| marked).count();
-    marked as f64 <= FEW * places.iter().map(Vec::len).sum::<usize>() as f64
-}
-
-/// Puts rows, one for each place that is marked, into a map `[batch, channels, height, width]`.
-fn scatter(rows: &[f32], places: &[bool], shape: &[usize], map: &mut [f32]) {
-    let (channels, cells) = (shape[1], shape[2] * shape[3]);
-    let marked = (0..places.len()).filter(|&place| places[place]);
-    for (place, row) in marked.zip(rows.chunks_exact(channels)) {
-        let first = place / cells * channels * cells + place % cells;
-        map[first..].iter_mut().step_by(cells).zip(row).for_each(|(to, &from)| *to = from);
     }
 }
 
@@ -509,7 +445,7 @@ mod tests {
                         coverage[0][0] = Coverage::Taught;
                     }
                     let sums = head.accumulate(&batch, &truth(many), &coverage, &criterion).expect("a step");
-                    assert_eq!(head.forward_at.is_some(), runtime.takes_any_length());
+                    assert_eq!(head.compiled.forward_at.is_some(), runtime.takes_any_length());
                     (sums, head.gradient_sum.expect("a gradient").data().to_vec())
                 };
                 let ((expected, whole), (found, rows)) = (step(&Fixed(&*runtime)), step(&*runtime));

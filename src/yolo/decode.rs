@@ -32,6 +32,24 @@ pub fn detections_of_maps(shape: &HeadShape, maps: &RawMaps, index: usize, keep:
     suppress(hits, shape.anchors(), keep, corners).into_iter().map(|candidate| candidate.detection).collect()
 }
 
+/// Where [`detections_of_maps`] may read boxes of a batch whose class maps are these: per level, for each picture
+/// and cell, `[batch · cells]`.
+pub fn likely_places(shape: &HeadShape, classes: &[&[f32]], keep: &Keep) -> Vec<Vec<bool>> {
+    let threshold = logit(keep.confidence);
+    let places = shape.levels.iter().zip(classes).map(|(level, classes)| {
+        let cells = level.cells();
+        let mut places = vec![false; classes.len() / shape.classes];
+        let pictures = places.chunks_exact_mut(cells).zip(classes.chunks_exact(shape.classes * cells));
+        for (places, classes) in pictures {
+            for plane in classes.chunks_exact(cells) {
+                places.iter_mut().zip(plane).for_each(|(place, &value)| *place |= value > threshold);
+            }
+        }
+        places
+    });
+    places.collect()
+}
+
 /// The box of one anchor of picture `index`, `[x1, y1, x2, y2]` in pixels of the input.
 fn corners(shape: &HeadShape, maps: &RawMaps, index: usize, anchor: usize) -> [f32; 4] {
     let mut cell = anchor;
@@ -132,4 +150,61 @@ fn sigmoid(value: f32) -> f32 {
 /// A little below the logit of a score, so that rounding loses none; the score itself decides.
 fn logit(score: f32) -> f32 {
     (score / (1.0 - score)).ln() - 1e-3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::maps::Level;
+    use super::*;
+    use proptest::prelude::*;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    fn slices(maps: &[Vec<f32>]) -> Vec<&[f32]> {
+        maps.iter().map(Vec::as_slice).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn boxes_are_read_where_a_class_is_likely_alone(measure: bool, one_to_one: bool, seed: u64) {
+            let level = |stride: usize| Level { stride, height: 64 / stride, width: 96 / stride };
+            let shape = HeadShape {
+                input: (64, 96),
+                levels: vec![level(8), level(16)],
+                reg_max: 4,
+                classes: 3,
+                one_to_one,
+            };
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let mut maps = |channels: usize, low: f32, high: f32| -> Vec<Vec<f32>> {
+                let map = |level: &Level| {
+                    (0..2 * channels * level.cells()).map(|_| random.random_range(low..high)).collect()
+                };
+                shape.levels.iter().map(map).collect()
+            };
+            // Some below the threshold of measuring, which is -6.9, and most below that of use.
+            let (boxes, classes) = (maps(16, -2.0, 2.0), maps(3, -30.0, 2.0));
+            let keep = if measure { Keep::to_measure() } else { Keep::to_use() };
+            let places = likely_places(&shape, &slices(&classes), &keep);
+            let mut poisoned = boxes.to_vec();
+            for (map, places) in poisoned.iter_mut().zip(&places) {
+                let cells = places.len() / 2;
+                for (index, value) in map.iter_mut().enumerate() {
+                    if !places[index / (16 * cells) * cells + index % cells] {
+                        *value = f32::NAN;
+                    }
+                }
+            }
+            for index in 0..2 {
+                let found = |boxes: &[Vec<f32>]| {
+                    let maps = RawMaps { batch: 2, boxes: slices(boxes), classes: slices(&classes) };
+                    detections_of_maps(&shape, &maps, index, &keep)
+                };
+                let expected = found(&boxes);
+                prop_assert!(!expected.is_empty());
+                prop_assert_eq!(expected, found(&poisoned));
+            }
+        }
+    }
 }
