@@ -51,6 +51,22 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Removes what interrupted writes left in a folder, which nobody else may be writing to.
+///
+/// # Errors
+/// When the disk fails.
+pub fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_name().as_encoded_bytes().starts_with(PASSING.as_bytes()) {
+            continue;
+        }
+        let is_dir = entry.file_type()?.is_dir();
+        if is_dir { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    Ok(())
+}
+
 /// Free space for this user where `path` lies, bytes; none where the system does not tell.
 pub fn free_space(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;

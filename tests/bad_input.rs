@@ -217,6 +217,8 @@ fn data_sets_without_anything_to_learn_or_to_measure() {
     refused(&mut train(&folder.path().join("missing.yaml"), &out), &["missing.yaml"]);
     fs::write(folder.path().join("bad.yaml"), "names: [a\n").unwrap();
     refused(&mut train(&folder.path().join("bad.yaml"), &out), &["bad.yaml"]);
+    fs::write(folder.path().join("bad.yaml"), "names: [a]\ncovers: [b]\n").unwrap();
+    refused(&mut train(&folder.path().join("bad.yaml"), &out), &["bad.yaml", "covers has \"b\""]);
     assert!(!out.exists());
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use graftd::dataset::{DataSet, Example};
+use graftd::store::Store;
 use serde_json::{Value, json};
 use support::broker::{Mosquitto, Watcher, wait_until};
 use support::{drawn, goldens, graftd};
@@ -216,6 +217,13 @@ fn commands_that_cant_be_done_are_answered_and_change_nothing() {
         ("label", wrong(json!({"class": 3})), "0 to 2"),
         ("label", wrong(json!({"cx": 1.2})), "leaves the frame"),
         ("label", wrong(json!({"w": 0.0})), "above 0"),
+        ("label", json!({"sample": id, "boxes": [good], "covers": ["crown"]}), "boxes[0]: class \"weed\""),
+        (
+            "label",
+            json!({"sample": id, "boxes": [good], "covers": ["weed", "cow"]}),
+            "covers[1]: class \"cow\"",
+        ),
+        ("label", json!({"sample": id, "boxes": [], "covers": []}), "covers is empty"),
         ("label", json!({"sample": "x", "boxes": []}), "sample id"),
         ("label", json!({"sample": "019aa0c4-7d1e-7c3a-9f00-3b6f0e4d2a11", "boxes": []}), "no sample"),
         ("train", json!({}), "label more"),
@@ -235,10 +243,15 @@ fn commands_that_cant_be_done_are_answered_and_change_nothing() {
     watcher.publish(&format!("{ROOT}/request/state"), "{}");
     let (_, state) = watcher.wait("a reply", |topic, _| topic == format!("{ROOT}/reply/state"));
     assert_eq!((&state["result"]["labelled"], &state["result"]["slot"]), (&json!(0), &json!(0)));
-    assert_eq!(
-        watcher.command(ROOT, "label", "ok", json!({"sample": id, "boxes": [good]}))["status"],
-        "successful"
-    );
+    let labelled = watcher.command(ROOT, "label", "ok", json!({"sample": id, "boxes": [good]}));
+    assert_eq!((&labelled["status"], &labelled["result"]["covers"]), (&json!("successful"), &Value::Null));
+    // What was looked for is kept with the labels, and told in the order of the classes.
+    let covering = json!({"sample": id, "boxes": [good], "holdout": false, "covers": ["weed", 0]});
+    let labelled = watcher.command(ROOT, "label", "covering", covering);
+    assert_eq!(labelled["result"]["covers"], json!(["crown", "weed"]), "{labelled}");
+    assert_eq!(device.end("-TERM"), Some(0), "{}", device.log());
+    let (learn, _) = Store::open(&device.path("state")).unwrap().samples().truth().unwrap();
+    assert_eq!(learn[0].covers, Some(vec!["crown".to_owned(), "weed".to_owned()]));
 }
 
 #[test]

@@ -95,6 +95,9 @@ fn a_wrong_description_says_what_to_correct() {
         ("names: [weed]\nnc: 3\ntrain: images/train", "nc is 3, but names has 1"),
         ("names: {0: weed, 2: crop}\ntrain: images/train", "jumps from class 1 to 2"),
         ("names: [weed]", "the data set is empty"),
+        ("names: [weed]\ncovers: [weeds]\ntrain: images/train", "covers has \"weeds\", which is not among"),
+        ("names: [weed]\ncovers: []\ntrain: images/train", "covers is empty"),
+        ("names: [weed]\ncovers: weed\ntrain: images/train", "not a data.yaml"),
         ("[]", "not a data.yaml"),
     ] {
         let (_folder, yaml) = folder("");
@@ -104,6 +107,23 @@ fn a_wrong_description_says_what_to_correct() {
     }
     let missing = DataSet::open(Path::new("/nowhere/data.yaml")).unwrap_err().to_string();
     assert!(missing.contains("give the data set's data.yaml"), "{missing}");
+}
+
+#[test]
+fn what_a_set_covers_holds_for_every_picture_of_it() {
+    let (_folder, yaml) = folder("1 0.5 0.5 0.2 0.2\n\n0 0.5 0.5 0.1 0.1\n");
+    assert_eq!(DataSet::open(&yaml).unwrap().train[0].covers, None);
+    let text = std::fs::read_to_string(&yaml).unwrap();
+    let covering = |names: &str| std::fs::write(&yaml, format!("{text}covers: {names}\n")).unwrap();
+    covering("[crop, weed]");
+    let set = DataSet::open(&yaml).unwrap();
+    for example in set.train.iter().chain(&set.val) {
+        assert_eq!(example.covers, Some(vec!["crop".to_owned(), "weed".to_owned()]));
+    }
+    // A box of what was not looked for.
+    covering("[crop]");
+    let message = DataSet::open(&yaml).unwrap_err().to_string();
+    assert!(message.contains("labels/train/a.txt:3: class 0 is \"weed\""), "{message}");
 }
 
 #[test]

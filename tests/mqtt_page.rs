@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use graftd::mqtt::{Arguments, COMMANDS, Payload, RunOutcome, StateReport, parse};
+use graftd::mqtt::{Arguments, COMMANDS, Payload, RunOutcome, StateReport, capability, parse};
 use graftd::train::TrainEvent;
 use serde_json::Value;
 
@@ -31,16 +31,22 @@ fn keys(value: &Value) -> BTreeSet<String> {
 fn every_command_has_an_example_that_the_daemon_reads() {
     let examples = examples();
     for command in COMMANDS {
-        let (_, text) =
-            examples.iter().find(|(kind, _)| *kind == format!("command {command}")).expect("an example");
-        match parse(command, Some("1"), text.as_bytes()) {
-            Payload::Init(Arguments::Label(arguments)) => {
-                let classes = ["tree".to_owned()];
-                assert!(arguments.boxes.iter().all(|labelled| labelled.resolve(&classes).is_ok()), "{text}");
+        let kind = format!("command {command}");
+        let mut given = BTreeSet::new();
+        for (_, text) in examples.iter().filter(|(found, _)| *found == kind) {
+            match parse(command, Some("1"), text.as_bytes()) {
+                Payload::Init(Arguments::Label(arguments)) => {
+                    arguments.resolve(&["tree".to_owned()]).unwrap_or_else(|error| panic!("{text}: {error}"));
+                }
+                Payload::Init(_) => {}
+                other => panic!("{text}: {other:?}"),
             }
-            Payload::Init(_) => {}
-            other => panic!("{command}: {other:?}"),
+            given.extend(keys(&serde_json::from_str(text).expect("JSON")));
         }
+        // Each argument that the daemon announces is in one of them.
+        let mut known = keys(&capability(command)["properties"]);
+        known.insert("status".into());
+        assert_eq!(given, known, "{command}");
     }
 }
 

@@ -105,8 +105,12 @@ fn a_checkpoint_of_another_run_is_not_taken_up() {
     events(&mut child).find(|event| event["event"] == "epoch").unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
+    // As a kill within the writing of a checkpoint leaves it.
+    let left = cache.join(".new-a1b2c3");
+    std::fs::copy(cache.join("run.checkpoint"), &left).unwrap();
     let output =
         command(&base, &data, &out, &cache).args(["--epochs", "12", "--seed", "9"]).output().unwrap();
+    assert!(!left.exists(), "what the killed run left is still there");
     let text = String::from_utf8_lossy(&output.stdout);
     let told = text.lines().find(|line| line.contains("not_resumed")).unwrap();
     assert!(told.contains("another run"), "{told}");

@@ -5,10 +5,9 @@
 
 mod support;
 
-use graftd::label::Provenance;
-use graftd::store::{SampleId, Store, StoreError};
+use graftd::store::{NewLabels, SampleId, Store, StoreError};
 use proptest::prelude::*;
-use support::samples::{a_box, new_sample};
+use support::samples::{new_labels, new_sample};
 
 #[test]
 fn the_store_has_one_holder() {
@@ -28,8 +27,8 @@ fn records_that_sled_lost_come_back_from_their_copies() {
     let store = Store::open(dir.path()).expect("opens");
     let kept = store.samples().add(b"one", new_sample("one")).expect("added").id;
     let gone = store.samples().add(b"two", new_sample("two")).expect("added").id;
-    let labelled =
-        store.samples().label(kept, vec![a_box()], Provenance::Human, Some(true), 0.0).expect("labelled");
+    let labels = NewLabels { covers: Some(vec![2, 0]), ..new_labels(Some(true)) };
+    let labelled = store.samples().label(kept, labels, 0.0).expect("labelled");
     store.samples().delete(gone).expect("deleted");
     drop(store);
     std::fs::remove_dir_all(dir.path().join("store")).expect("removed");
@@ -37,6 +36,22 @@ fn records_that_sled_lost_come_back_from_their_copies() {
     assert_eq!(store.samples().get(kept).expect("restored"), labelled);
     assert!(matches!(store.samples().get(gone), Err(StoreError::NoSample(_))));
     assert_eq!(store.samples().counts().holdout, 1);
+}
+
+#[test]
+fn what_labels_cover_is_told_by_name_until_they_are_said_anew() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("opens");
+    let samples = store.samples();
+    samples.set_classes(&["crown", "weed", "pallet"].map(str::to_owned)).expect("set");
+    let id = samples.add(b"one", new_sample("one")).expect("added").id;
+    let covering = |classes: &[u32]| NewLabels { covers: Some(classes.to_vec()), ..new_labels(None) };
+    let covers = || samples.truth().expect("whole").0.remove(0).covers;
+    let labels = samples.label(id, covering(&[2, 0, 2]), 0.0).expect("labelled").labels.expect("labels");
+    assert_eq!(labels.covers, Some(vec![0, 2]));
+    assert_eq!(covers(), Some(vec!["crown".to_owned(), "pallet".to_owned()]));
+    samples.label(id, new_labels(None), 0.0).expect("labelled");
+    assert_eq!(covers(), None);
 }
 
 /// What may be done to samples.
@@ -73,8 +88,7 @@ proptest! {
                 }
                 Step::Label(which, holdout) if !list.is_empty() => {
                     let index = which % list.len();
-                    let boxes = vec![a_box()];
-                    store.samples().label(list[index].0, boxes, Provenance::Human, Some(holdout), 0.0).expect("labelled");
+                    store.samples().label(list[index].0, new_labels(Some(holdout)), 0.0).expect("labelled");
                     list[index].1 = Some(holdout);
                 }
                 Step::Delete(which) if !list.is_empty() => {

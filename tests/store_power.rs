@@ -8,9 +8,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use graftd::label::Provenance;
 use graftd::store::{Message, Remembered, SlotRecord, Store};
-use support::samples::{a_box, new_sample};
+use support::samples::{a_box, new_labels, new_sample};
 
 const WRITER: &str = "GRAFTD_TEST_WRITER";
 
@@ -23,7 +22,7 @@ fn writer() {
         let frame = format!("frame {round}");
         let sample = store.samples().add(frame.as_bytes(), new_sample(&frame)).expect("added");
         println!("sample {}", sample.id);
-        store.samples().label(sample.id, vec![a_box()], Provenance::Human, None, 0.3).expect("labelled");
+        store.samples().label(sample.id, new_labels(None), 0.3).expect("labelled");
         println!("label {}", sample.id);
         let message = Message { topic: frame.clone(), payload: vec![], droppable: false };
         store.outbox().push(&message).expect("pushed");

@@ -23,7 +23,8 @@ pub(super) struct Args {
     /// The model to start from, an ONNX export.
     #[arg(long, value_name = "FILE")]
     base: PathBuf,
-    /// The data set's data.yaml: learns from train, measures on val.
+    /// The data set's data.yaml: learns from train, measures on val. Where it has covers: [NAME, …], its
+    /// pictures are labelled for these classes alone.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Where the fine-tuned model goes.
@@ -88,7 +89,8 @@ pub(super) struct Args {
     /// Share of each batch that --memory fills.
     #[arg(long, value_name = "SHARE", default_value_t = TrainOptions::default().replay)]
     replay: f64,
-    /// Classes that no training box has: auto lets the base teach them, off takes them for background.
+    /// Classes that the labels don't cover (those that covers in data.yaml leaves out; without it, those
+    /// that no training box has): auto lets the base teach them, off takes them for background.
     #[arg(long, default_value_t = TrainOptions::default().distill)]
     distill: Distill,
     /// Memory that the run may hold, MB; scope auto takes a smaller one then.

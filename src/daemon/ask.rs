@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::label::Provenance;
 use crate::mqtt::{Answer, Arguments, Incoming, LabelArguments, Payload, parse};
-use crate::store::{Message, Remembered, SampleId, StoreError};
+use crate::store::{Message, NewLabels, Remembered, SampleId, StoreError};
 
 use super::core::Core;
 
@@ -86,19 +86,19 @@ impl Core {
 
     fn label(&mut self, arguments: &LabelArguments) -> Result<Value, String> {
         let id: SampleId = arguments.sample.parse().map_err(|error| format!("{error}"))?;
-        let resolve = |(index, labelled): (usize, &crate::mqtt::LabelledBox)| {
-            labelled.resolve(&self.classes).map_err(|reason| format!("boxes[{index}]: {reason}"))
-        };
-        let boxes = arguments.boxes.iter().enumerate().map(resolve).collect::<Result<Vec<_>, String>>()?;
+        let (boxes, covers) = arguments.resolve(&self.classes)?;
+        let new = NewLabels { boxes, covers, provenance: Provenance::Human, holdout: arguments.holdout };
         let share = self.config.train.holdout_share;
-        let sample = self
-            .store
-            .samples()
-            .label(id, boxes, Provenance::Human, arguments.holdout, share)
-            .map_err(|error| error.to_string())?;
+        let sample = self.store.samples().label(id, new, share).map_err(|error| error.to_string())?;
         self.state_changed();
         let labels = sample.labels.as_ref().expect("it has just been labelled");
-        Ok(json!({"sample": id.to_string(), "boxes": labels.boxes.len(), "holdout": labels.holdout}))
+        let covers: Option<Vec<&String>> = labels
+            .covers
+            .as_ref()
+            .map(|numbers| numbers.iter().map(|&number| &self.classes[number as usize]).collect());
+        Ok(json!({
+            "sample": id.to_string(), "boxes": labels.boxes.len(), "holdout": labels.holdout, "covers": covers,
+        }))
     }
 
     /// Answers for good: remembered first, so that a power cut in between repeats the answer.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::yolo::names::listed;
+
 use super::{DatasetError, Split};
 
 /// What a `data.yaml` says. Keys that graftd has no use for are allowed.
@@ -12,6 +14,8 @@ pub(super) struct Description {
     /// Where paths start.
     pub root: PathBuf,
     pub classes: Vec<String>,
+    /// The classes that every picture was labelled for; none where it does not say.
+    pub covers: Option<Vec<String>>,
     train: Vec<PathBuf>,
     val: Vec<PathBuf>,
     test: Vec<PathBuf>,
@@ -25,6 +29,7 @@ struct Raw {
     test: Option<Places>,
     nc: Option<usize>,
     names: Option<Names>,
+    covers: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -56,9 +61,14 @@ impl Description {
             Some(Places::One(place)) => vec![place],
             Some(Places::Many(places)) => places,
         };
+        let classes = class_names(path, raw.names, raw.nc)?;
+        if let Some(covers) = &raw.covers {
+            check_covers(path, covers, &classes)?;
+        }
         Ok(Description {
             root,
-            classes: class_names(path, raw.names, raw.nc)?,
+            classes,
+            covers: raw.covers,
             train: list(raw.train),
             val: list(raw.val),
             test: list(raw.test),
@@ -73,6 +83,22 @@ impl Description {
             Split::Test => &self.test,
         }
     }
+}
+
+fn check_covers(path: &Path, covers: &[String], classes: &[String]) -> Result<(), DatasetError> {
+    if covers.is_empty() {
+        let message = "covers is empty: then no label says anything; name the classes that the pictures were \
+                       labelled for, or leave covers out";
+        return Err(DatasetError::one(path, message));
+    }
+    if let Some(unknown) = covers.iter().find(|name| !classes.contains(name)) {
+        let message = format!(
+            "covers has {unknown:?}, which is not among names ({}); correct it, or add it there",
+            listed(classes)
+        );
+        return Err(DatasetError::one(path, message));
+    }
+    Ok(())
 }
 
 fn class_names(path: &Path, names: Option<Names>, nc: Option<usize>) -> Result<Vec<String>, DatasetError> {

@@ -2,7 +2,8 @@
 //!
 //! A `data.yaml` names the classes and, for each split, folders or lists of pictures. The labels of
 //! `images/a.jpg` lie in `labels/a.txt`, one row `class cx cy w h` per box, normalised by the
-//! picture's sides. Nothing is guessed: a row that is wrong stops the reading, with file and line.
+//! picture's sides. It may also name in `covers` the classes that the pictures were labelled for, all of
+//! them. Nothing is guessed: a row that is wrong stops the reading, with file and line.
 
 mod description;
 mod export;
@@ -151,8 +152,10 @@ impl DataSet {
             let mut examples = Vec::with_capacity(pictures.len());
             for picture in pictures {
                 let path = splits::label_file(&picture);
-                match rows::read(&path, description.classes.len()) {
-                    Ok(labels) => examples.push(Example { picture, labels, covers: None }),
+                match rows::read(&path, &description) {
+                    Ok(labels) => {
+                        examples.push(Example { picture, labels, covers: description.covers.clone() });
+                    }
                     Err(found) => faults.extend(found),
                 }
                 if faults.len() >= MAX_FAULTS {

@@ -6,9 +6,10 @@ use std::path::Path;
 use crate::label::LabelBox;
 
 use super::Fault;
+use super::description::Description;
 
 /// The boxes in a label file, or its faults. A file that is not there holds none.
-pub(super) fn read(path: &Path, n_classes: usize) -> Result<Vec<LabelBox>, Vec<Fault>> {
+pub(super) fn read(path: &Path, description: &Description) -> Result<Vec<LabelBox>, Vec<Fault>> {
     let fault = |line, message| Fault { path: path.to_owned(), line, message };
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
@@ -24,7 +25,7 @@ pub(super) fn read(path: &Path, n_classes: usize) -> Result<Vec<LabelBox>, Vec<F
         if line.trim().is_empty() {
             continue;
         }
-        match row(line, n_classes) {
+        match row(line, description.classes.len()).and_then(|label| covered(label, description)) {
             // The same box twice would count twice.
             Ok(label) if labels.contains(&label) => {}
             Ok(label) => labels.push(label),
@@ -32,6 +33,19 @@ pub(super) fn read(path: &Path, n_classes: usize) -> Result<Vec<LabelBox>, Vec<F
         }
     }
     if faults.is_empty() { Ok(labels) } else { Err(faults) }
+}
+
+/// The label, provided that its class was labelled for.
+fn covered(label: LabelBox, description: &Description) -> Result<LabelBox, String> {
+    let name = &description.classes[label.class as usize];
+    match &description.covers {
+        Some(covers) if !covers.contains(name) => Err(format!(
+            "class {} is {name:?}, which covers in data.yaml does not name; add it there when all of its \
+             objects are labelled, or remove the row",
+            label.class
+        )),
+        _ => Ok(label),
+    }
 }
 
 /// One row: `class cx cy w h`. What of the box lies outside the picture is cut off.

@@ -12,8 +12,10 @@ use crate::yolo::names::listed;
 pub struct LabelArguments {
     /// The sample's id, as `event/sample` gave it.
     pub sample: String,
-    /// Every object on the frame; an empty list says that there is none.
+    /// Every object on the frame, or of the classes in `covers`; an empty list says that there is none.
     pub boxes: Vec<LabelledBox>,
+    /// The classes that were looked for; when absent, nothing is said about that.
+    pub covers: Option<Vec<ClassRef>>,
     /// Whether the sample is held out to measure on; when absent the configured share decides.
     pub holdout: Option<bool>,
 }
@@ -44,27 +46,79 @@ pub enum ClassRef {
     Name(String),
 }
 
+impl ClassRef {
+    /// The class as an index into `classes`.
+    ///
+    /// # Errors
+    /// That there is no such class, and which there are.
+    pub fn resolve(&self, classes: &[String]) -> Result<u32, String> {
+        match self {
+            ClassRef::Number(number) if (*number as usize) < classes.len() => Ok(*number),
+            ClassRef::Number(number) => Err(format!(
+                "class {number} does not exist; the model has 0 to {}",
+                classes.len().saturating_sub(1)
+            )),
+            ClassRef::Name(name) => match classes.iter().position(|known| known == name) {
+                Some(index) => Ok(index as u32),
+                None => Err(format!("class {name:?} does not exist; the model has {}", listed(classes))),
+            },
+        }
+    }
+}
+
+impl LabelArguments {
+    /// The boxes, and the classes that they cover, as indices into `classes`.
+    ///
+    /// # Errors
+    /// Which argument is wrong and what it may be.
+    pub fn resolve(&self, classes: &[String]) -> Result<(Vec<LabelBox>, Option<Vec<u32>>), String> {
+        let covers = self.covers.as_ref().map(|covers| covered(covers, classes)).transpose()?;
+        let is_covered = |label: &LabelBox| match &covers {
+            Some(covers) if !covers.contains(&label.class) => Err(format!(
+                "class {:?} is not among those that covers names; add it there, or leave the box out",
+                classes[label.class as usize]
+            )),
+            _ => Ok(()),
+        };
+        let resolve = |(index, labelled): (usize, &LabelledBox)| {
+            let label = labelled.resolve(classes).and_then(|label| is_covered(&label).map(|()| label));
+            label.map_err(|reason| format!("boxes[{index}]: {reason}"))
+        };
+        let boxes = self.boxes.iter().enumerate().map(resolve).collect::<Result<_, String>>()?;
+        Ok((boxes, covers))
+    }
+}
+
+fn covered(covers: &[ClassRef], classes: &[String]) -> Result<Vec<u32>, String> {
+    if covers.is_empty() {
+        return Err("covers is empty, so the labels would say nothing; name what was looked for, or leave \
+                    covers out"
+            .into());
+    }
+    // Longer than this, one must be there twice.
+    if covers.len() > classes.len() {
+        let (many, known) = (covers.len(), classes.len());
+        return Err(format!("covers has {many} entries, and the model has {known} classes; name each once"));
+    }
+    let mut numbers = Vec::with_capacity(covers.len());
+    for (index, class) in covers.iter().enumerate() {
+        let number = class.resolve(classes).map_err(|reason| format!("covers[{index}]: {reason}"))?;
+        if numbers.contains(&number) {
+            let name = &classes[number as usize];
+            return Err(format!("covers[{index}]: {name:?} is there twice; name each class once"));
+        }
+        numbers.push(number);
+    }
+    Ok(numbers)
+}
+
 impl LabelledBox {
     /// The box with its class as an index into `classes`.
     ///
     /// # Errors
     /// Which value is wrong and what it may be.
     pub fn resolve(&self, classes: &[String]) -> Result<LabelBox, String> {
-        let class = match &self.class {
-            ClassRef::Number(number) if (*number as usize) < classes.len() => *number,
-            ClassRef::Number(number) => {
-                return Err(format!(
-                    "class {number} does not exist; the model has 0 to {}",
-                    classes.len().saturating_sub(1)
-                ));
-            }
-            ClassRef::Name(name) => match classes.iter().position(|known| known == name) {
-                Some(index) => index as u32,
-                None => {
-                    return Err(format!("class {name:?} does not exist; the model has {}", listed(classes)));
-                }
-            },
-        };
+        let class = self.class.resolve(classes)?;
         // The same slack as label files have: writers round.
         let slack = 1e-6;
         let inside = |value: f32| (-slack..=1.0 + slack).contains(&value);
@@ -132,6 +186,31 @@ mod tests {
         let by_name = labelled(ClassRef::Name("post".into()), 0.5, 0.1).resolve(&classes);
         assert_eq!(by_name, labelled(ClassRef::Number(1), 0.5, 0.1).resolve(&classes));
         assert_eq!(by_name.expect("a box").class, 1);
+    }
+
+    fn labels(covers: &[&str], boxes: Vec<LabelledBox>) -> LabelArguments {
+        let covers = covers.iter().map(|name| ClassRef::Name((*name).into())).collect();
+        LabelArguments { sample: String::new(), boxes, covers: Some(covers), holdout: None }
+    }
+
+    #[test]
+    fn labels_cover_what_they_say_and_their_boxes_are_of_that() {
+        let classes = ["tree", "post", "hen"].map(str::to_owned);
+        let post = || labelled(ClassRef::Name("post".into()), 0.5, 0.1);
+        let (boxes, covers) = labels(&["hen", "post"], vec![post()]).resolve(&classes).expect("labels");
+        assert_eq!((boxes.len(), covers), (1, Some(vec![2, 1])));
+        let silent = LabelArguments { covers: None, ..labels(&[], vec![post()]) };
+        assert_eq!(silent.resolve(&classes).expect("labels").1, None);
+        for (wrong, words) in [
+            (labels(&["hen"], vec![post()]), ["boxes[0]", "\"post\""]),
+            (labels(&["post", "cow"], vec![post()]), ["covers[1]", "\"cow\""]),
+            (labels(&["post", "post"], vec![]), ["covers[1]", "\"post\" is there twice"]),
+            (labels(&[], vec![]), ["covers is empty", "leave covers out"]),
+            (labels(&["post"; 4], vec![]), ["4 entries", "3 classes"]),
+        ] {
+            let error = wrong.resolve(&classes).expect_err("wrong labels");
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
     }
 
     #[test]

@@ -144,6 +144,11 @@ pub fn capability(command: &str) -> Value {
                     "required": ["class", "cx", "cy", "w", "h"],
                     "additionalProperties": false,
                 }},
+                "covers": {
+                    "type": "array", "minItems": 1, "uniqueItems": true,
+                    "description": "classes that were looked for: every object of these is among the boxes",
+                    "items": {"type": ["string", "integer"]},
+                },
                 "holdout": {"type": "boolean", "description": "measure on it rather than learn from it"},
             }),
             json!(["sample", "boxes"]),

@@ -4,8 +4,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::envelope::{self, Record};
 use super::sample::milliseconds;
-use super::{Database, StoreError, envelope};
+use super::{Database, StoreError};
 
 /// Settled commands are forgotten after so long.
 const REMEMBERED_MS: u64 = 30 * 24 * 3600 * 1000;
@@ -18,6 +19,9 @@ pub enum Remembered {
     /// It came to an end; the answer as it was published.
     Settled(Vec<u8>),
 }
+
+/// What is remembered, and since when (milliseconds since 1970).
+impl Record for (u64, Remembered) {}
 
 /// The commands that were taken on.
 #[derive(Debug)]

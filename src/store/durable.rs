@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::files::{self, PASSING};
+use crate::files;
 
 use super::StoreError;
 
@@ -39,13 +39,5 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 
 /// Removes what an interrupted [`write()`] left in a folder.
 pub(super) fn sweep(dir: &Path) -> Result<(), StoreError> {
-    for entry in fs::read_dir(dir).map_err(StoreError::io(dir))? {
-        let entry = entry.map_err(StoreError::io(dir))?;
-        if entry.file_name().as_encoded_bytes().starts_with(PASSING.as_bytes()) {
-            let path = entry.path();
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(StoreError::io(path))?;
-        }
-    }
-    Ok(())
+    files::sweep(dir).map_err(StoreError::io(dir))
 }

@@ -11,6 +11,7 @@ mod envelope;
 mod error;
 mod lock;
 mod models;
+mod older;
 mod outbox;
 mod pending;
 mod sample;
@@ -21,15 +22,17 @@ pub use error::StoreError;
 pub use models::{Models, Slot, SlotRecord};
 pub use outbox::{Message, Outbox};
 pub use pending::{Pending, PendingRun};
-pub use sample::{FoundBox, Labels, NewSample, Sample, SampleId, UnknownSampleId};
+pub use sample::{FoundBox, Labels, NewLabels, NewSample, Sample, SampleId, UnknownSampleId};
 pub use samples::{Counts, Samples};
 
 use std::path::{Path, PathBuf};
 
 use lock::Lock;
 
-/// The version of what lies on disk that this program writes.
-const SCHEMA: u8 = 1;
+/// The version of what lies on disk that this program writes. Raised with the version of any record, so
+/// that an older graftd turns the store away: it would take the record for damaged and write over it from a
+/// copy of which it knows half. What earlier versions wrote is read.
+const SCHEMA: u8 = 2;
 
 /// The device's memory, held by this process alone.
 #[derive(Debug)]
@@ -130,12 +133,12 @@ impl Database {
 
     fn check_schema(&self) -> Result<(), StoreError> {
         let meta = self.tree("meta")?;
-        match meta.get("schema")? {
-            None => {
+        match meta.get("schema")?.as_deref() {
+            Some([SCHEMA]) => Ok(()),
+            None | Some([1..SCHEMA]) => {
                 meta.insert("schema", &[SCHEMA])?;
                 self.flush()
             }
-            Some(found) if found.as_ref() == [SCHEMA] => Ok(()),
             Some(found) => Err(StoreError::Newer {
                 path: self.dir.clone(),
                 found: found.first().copied().unwrap_or_default(),

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Database, StoreError, envelope};
+use super::envelope::{self, Record};
+use super::{Database, StoreError};
 
 /// Messages that wait, at most; then the oldest that may go (events) makes room.
 const CAPACITY: u64 = 10_000;
@@ -21,6 +22,8 @@ pub struct Message {
     /// Whether it may go when the outbox is full.
     pub droppable: bool,
 }
+
+impl Record for Message {}
 
 /// The messages that wait.
 #[derive(Debug)]

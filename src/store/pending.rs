@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Database, StoreError, envelope};
+use super::envelope::{self, Record};
+use super::{Database, StoreError};
 
 const KEY: &str = "run";
 
@@ -20,6 +21,8 @@ pub struct PendingRun {
     /// Starts since an epoch was done: what kills the daemon again and again must not be tried for ever.
     pub attempts: u32,
 }
+
+impl Record for PendingRun {}
 
 /// Where the run that goes on is remembered.
 #[derive(Debug)]

@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use crate::label::{LabelBox, Provenance};
 
+use super::envelope::Record;
+use super::older::SampleV1;
+
 /// Names a sample; ids of later samples are greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SampleId(pub(super) Uuid);
@@ -50,7 +53,7 @@ pub struct FoundBox {
 /// The truth about a frame, and who says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Labels {
-    /// Every object on it; classes count in the store's class list.
+    /// Every object on it, or of the classes in `covers`; classes count in the store's class list.
     pub boxes: Vec<LabelBox>,
     /// Who says so.
     pub provenance: Provenance,
@@ -58,6 +61,24 @@ pub struct Labels {
     pub holdout: bool,
     /// When it was said, milliseconds since 1970.
     pub at_ms: u64,
+    /// The classes that were looked for, ascending; none where nobody has said so. Numbers in the store's
+    /// class list as those of the boxes are: so the two can't come to mean different classes, whatever
+    /// becomes of the names. Copies from before there was such a field lack it.
+    #[serde(default)]
+    pub covers: Option<Vec<u32>>,
+}
+
+/// What is said of a frame when it is labelled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewLabels {
+    /// Every object on it, or of the classes in `covers`; classes count in the store's class list.
+    pub boxes: Vec<LabelBox>,
+    /// The classes that were looked for; none says nothing about that.
+    pub covers: Option<Vec<u32>>,
+    /// Who says so.
+    pub provenance: Provenance,
+    /// Whether the sample is measured on rather than learnt from; none leaves it as it is, or to a share.
+    pub holdout: Option<bool>,
 }
 
 /// What is known of a frame when it is kept.
@@ -98,6 +119,17 @@ pub struct Sample {
     pub found: Vec<FoundBox>,
     /// The truth, once somebody has told it.
     pub labels: Option<Labels>,
+}
+
+impl Record for Sample {
+    const VERSION: u8 = 2;
+
+    fn read_older(version: u8, body: &[u8]) -> Option<Self> {
+        match version {
+            1 => postcard::from_bytes::<SampleV1>(body).ok().map(Sample::from),
+            _ => None,
+        }
+    }
 }
 
 /// Milliseconds since 1970.

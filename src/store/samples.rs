@@ -8,10 +8,9 @@ use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
 use crate::dataset::Example;
-use crate::label::{LabelBox, Provenance};
 
 use super::blobs::Blobs;
-use super::sample::{Labels, NewSample, Sample, SampleId, milliseconds};
+use super::sample::{Labels, NewLabels, NewSample, Sample, SampleId, milliseconds};
 use super::{Database, StoreError, envelope};
 
 /// Frames are refused while less than this is free where they lie, bytes.
@@ -129,23 +128,28 @@ impl Samples {
     }
 
     /// Sets a sample's labels; the last word counts. `holdout` absent keeps what the sample is, or
-    /// lets `share` (0 to 1) decide by the sample's id, the same way every time.
+    /// lets `share` (0 to 1) decide by the sample's id, the same way every time. `covers` absent is a word
+    /// too: nothing is kept of what was said before.
     ///
     /// # Errors
     /// When there is no such sample or the disk fails.
-    pub fn label(
-        &self,
-        id: SampleId,
-        boxes: Vec<LabelBox>,
-        provenance: Provenance,
-        holdout: Option<bool>,
-        share: f64,
-    ) -> Result<Sample, StoreError> {
+    pub fn label(&self, id: SampleId, new: NewLabels, share: f64) -> Result<Sample, StoreError> {
         let _writing = self.write_lock();
         let old = self.get(id)?;
         let was = old.labels.as_ref().map(|labels| labels.holdout);
-        let holdout = holdout.or(was).unwrap_or_else(|| falls_into_share(id, share));
-        let labels = Labels { boxes, provenance, holdout, at_ms: milliseconds(SystemTime::now()) };
+        let holdout = new.holdout.or(was).unwrap_or_else(|| falls_into_share(id, share));
+        let covers = new.covers.map(|mut classes| {
+            classes.sort_unstable();
+            classes.dedup();
+            classes
+        });
+        let labels = Labels {
+            boxes: new.boxes,
+            provenance: new.provenance,
+            holdout,
+            at_ms: milliseconds(SystemTime::now()),
+            covers,
+        };
         let new = Sample { labels: Some(labels), ..old.clone() };
         // As in `add` the copy comes first: where it can't be written nothing has changed.
         self.blobs.write_copy(&new)?;
@@ -208,6 +212,10 @@ impl Samples {
     /// # Errors
     /// When a record is damaged.
     pub fn truth(&self) -> Result<(Vec<Example>, Vec<Example>), StoreError> {
+        let classes = self.classes()?;
+        let names = |numbers: Vec<u32>| -> Vec<String> {
+            numbers.iter().filter_map(|&number| classes.get(number as usize).cloned()).collect()
+        };
         let of = |state: State| -> Result<Vec<Example>, StoreError> {
             let keys = self.by_state.scan_prefix([state as u8]).keys();
             keys.map(|key| {
@@ -216,8 +224,9 @@ impl Samples {
                     .map_err(|_| StoreError::Damaged("of an index".into()))?;
                 let sample = self.get(SampleId(id))?;
                 let picture = self.frame_path(&sample);
-                let labels = sample.labels.map(|labels| labels.boxes).unwrap_or_default();
-                Ok(Example { picture, labels, covers: None })
+                let (labels, covers) =
+                    sample.labels.map(|labels| (labels.boxes, labels.covers)).unwrap_or_default();
+                Ok(Example { picture, labels, covers: covers.map(names) })
             })
             .collect()
         };
@@ -240,7 +249,7 @@ impl Samples {
     /// # Errors
     /// When the disk fails.
     pub fn set_classes(&self, classes: &[String]) -> Result<(), StoreError> {
-        self.meta.insert("classes", envelope::seal(&classes))?;
+        self.meta.insert("classes", envelope::seal(&classes.to_vec()))?;
         self.db.flush()
     }
 

@@ -60,8 +60,10 @@ impl Epochs<'_> {
     /// Reads a part of a batch.
     pub fn read(&self, members: &[Member]) -> Result<Lesson, TrainError> {
         let lesson = |&member: &Member| match (member, &self.replay) {
-            (Member::View(sample, view), _) => {
-                (self.views.labels(&self.samples[sample], view), self.coverage[sample].clone())
+            (Member::View(number, view), _) => {
+                let sample = &self.samples[number];
+                let known = self.views.in_common(&self.coverage, Coverage::Labelled, (number, sample), view);
+                (self.views.labels(sample, view), known)
             }
             (Member::Record(record), Some(replay)) => replay.lesson(record).clone(),
             (Member::Record(_), None) => unreachable!("records come from the memory"),

@@ -297,6 +297,21 @@ pub(super) fn prune_beside(folder: &Path, budget: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes what a killed run left in the folder that the cache in `folder` lies in: a checkpoint that had
+/// not come to its place. While another run works there it may be about to, and all stays.
+pub(super) fn sweep_beside(folder: &Path) -> io::Result<()> {
+    let Some(root) = folder.parent() else { return Ok(()) };
+    let is_in_use =
+        |cache: &Path| File::open(cache.join("keys")).is_ok_and(|keys| files::lock_for_run(&keys).is_err());
+    for entry in std::fs::read_dir(root)? {
+        let path = entry?.path();
+        if path != folder && is_in_use(&path) {
+            return Ok(());
+        }
+    }
+    files::sweep(root)
+}
+
 /// Pages that were read count as this process's memory, so that a run would seem to grow with its
 /// samples. Given back, they stay in the kernel's cache, which has them ready for the next epoch.
 #[allow(unsafe_code, reason = "advising the kernel is unsafe where it may change what a map holds")]
@@ -401,6 +416,23 @@ mod tests {
         let exists = ["old", "used", "own"].map(|name| root.path().join(name).exists());
         assert_eq!(exists, [false, true, true]);
         drop(used);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_goes_unless_another_run_works_beside() {
+        let root = tempfile::tempdir().unwrap();
+        let [left, checkpoint] = [".new-x1y2z3", "run.checkpoint"].map(|name| root.path().join(name));
+        for path in [&left, &checkpoint] {
+            std::fs::write(path, b"half an epoch").unwrap();
+        }
+        let own = root.path().join("own");
+        let _own = FeatureCache::open(&own, 1).unwrap();
+        let other = FeatureCache::open(&root.path().join("other"), 1).unwrap();
+        sweep_beside(&own).unwrap();
+        assert!(left.exists(), "the other run may have written it");
+        drop(other);
+        sweep_beside(&own).unwrap();
+        assert!(!left.exists() && checkpoint.exists());
     }
 
     #[test]

@@ -91,6 +91,13 @@ impl ClassChanges {
                 "--new-class {name:?}: no label is of that class; label some, or leave it out"
             )));
         }
+        // As with boxes: old names are good as long as nothing else has them now.
+        let covered = set.train.iter_mut().chain(&mut set.holdout).filter_map(|e| e.covers.as_mut());
+        for name in covered.flatten().filter(|name| !kept.contains(name)) {
+            if let Some((_, new)) = self.rename.iter().find(|(old, _)| old == name) {
+                name.clone_from(new);
+            }
+        }
         let plan = ClassPlan::new(classes, known.len()).map_err(change)?;
         let set = set.in_classes_of(&plan.names())?;
         Ok((plan, set))
@@ -232,6 +239,14 @@ mod tests {
             assert_eq!(plan.names(), ["crop", "dandelion"]);
             assert_eq!(set.train[0].labels[0].class, 1, "{data}");
         }
+        let mut covering = set(&["weed"], &[0], &[0]);
+        for example in covering.train.iter_mut().chain(&mut covering.holdout) {
+            example.covers = Some(names(&["crop", "weed"]));
+        }
+        let (_, renamed) =
+            renaming(&[("weed", "dandelion")]).apply(&names(&["crop", "weed"]), covering).unwrap();
+        assert_eq!(renamed.train[0].covers, Some(names(&["crop", "dandelion"])));
+        assert_eq!(renamed.holdout[0].covers, renamed.train[0].covers);
         let swap = renaming(&[("a", "b"), ("b", "a")]);
         let (plan, set) = swap.apply(&names(&["a", "b"]), set(&["a"], &[0], &[0])).unwrap();
         assert_eq!(plan.names(), ["b", "a"]);

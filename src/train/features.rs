@@ -127,10 +127,36 @@ impl<'a> Views<'a> {
         }
     }
 
+    /// Of each class what may be said of it in a view of sample `number`, where `each` says it of each
+    /// sample's own picture: on a mosaic a class is `labelled` when it is on all four, since what was not
+    /// looked for on one of them is not known there.
+    ///
+    /// `each` follows the samples that the views were made for.
+    pub fn in_common<T: Copy + PartialEq>(
+        &self,
+        each: &[Vec<T>],
+        labelled: T,
+        (number, sample): (usize, &Sample),
+        view: u32,
+    ) -> Vec<T> {
+        let mut common = each[number].clone();
+        for partner in self.partner_numbers(sample, view).into_iter().flatten() {
+            for (common, &theirs) in common.iter_mut().zip(&each[partner]) {
+                if *common == labelled {
+                    *common = theirs;
+                }
+            }
+        }
+        common
+    }
+
     /// With whom a sample is seen in a view; none where the view is no mosaic.
     fn partners(&self, sample: &Sample, view: u32) -> Option<[&Sample<'a>; TILES - 1]> {
-        let numbers = self.is_mosaic(view).then(|| self.ring.partners(self.view_key(sample, view)))?;
-        Some(numbers.map(|number| &self.samples[number]))
+        Some(self.partner_numbers(sample, view)?.map(|number| &self.samples[number]))
+    }
+
+    fn partner_numbers(&self, sample: &Sample, view: u32) -> Option<[usize; TILES - 1]> {
+        self.is_mosaic(view).then(|| self.ring.partners(self.view_key(sample, view)))
     }
 
     fn view_key<'s>(&self, sample: &'s Sample, view: u32) -> ViewKey<'s> {
@@ -207,6 +233,7 @@ pub(super) fn extract(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::yolo::distil::Coverage;
     use std::path::PathBuf;
 
     /// Pictures on disk, each of a colour and with a box of a class of its own.
@@ -246,6 +273,39 @@ mod tests {
             }
         }
         assert!((1..40).contains(&changed), "{changed} of 40 mosaics changed");
+    }
+
+    #[test]
+    fn a_class_that_one_picture_of_a_mosaic_leaves_open_is_open_on_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let examples = examples(folder.path(), 6);
+        let samples = Sample::look_at(&examples).unwrap();
+        let (mosaics, singles) = (views(1.0, &samples), views(0.0, &samples));
+        // Class 0 is labelled everywhere, class 1 nowhere; sample 2 leaves class 2 open, sample 3 class 3.
+        let each: Vec<Vec<Coverage>> = (0..6)
+            .map(|sample| {
+                let labelled = |open: bool| if open { Coverage::Unknown } else { Coverage::Labelled };
+                vec![Coverage::Labelled, Coverage::Taught, labelled(sample == 2), labelled(sample == 3)]
+            })
+            .collect();
+        let mut open = [0; 4];
+        for (number, sample) in samples.iter().enumerate() {
+            for view in 0..16 {
+                let alone = singles.in_common(&each, Coverage::Labelled, (number, sample), view);
+                assert_eq!(alone, each[number]);
+                let partners = mosaics.partners(sample, view).into_iter().flatten();
+                let shown: Vec<[u8; 32]> = partners.chain([sample]).map(|member| member.hash).collect();
+                let shows = |other: usize| shown.contains(&samples[other].hash);
+                let found = mosaics.in_common(&each, Coverage::Labelled, (number, sample), view);
+                assert_eq!(found[..2], [Coverage::Labelled, Coverage::Taught]);
+                for class in [2, 3] {
+                    let wanted = if shows(class) { Coverage::Unknown } else { Coverage::Labelled };
+                    assert_eq!(found[class], wanted, "sample {number} view {view} class {class}");
+                    open[class] += usize::from(shows(class));
+                }
+            }
+        }
+        assert!(open[2..].iter().all(|open| (17..96).contains(open)), "{open:?}");
     }
 
     #[test]

@@ -110,7 +110,8 @@ fn lesson(record: &Record, classes: &[String], known: &[bool]) -> (Vec<LabelBox>
 }
 
 /// What the samples of a run offer to the memory, and which view each is; the plain views come first.
-/// `covered` tells of each sample which of the `classes` it is labelled for.
+/// `covered` tells of each sample which of the `classes` it is labelled for; a mosaic is for those that all
+/// of its pictures are labelled for.
 fn candidates<'a>(
     samples: &'a [Sample<'a>],
     views: &Views,
@@ -118,11 +119,11 @@ fn candidates<'a>(
     classes: &[String],
     covered: &[Vec<bool>],
 ) -> (Vec<Record>, Vec<(&'a Sample<'a>, u32)>) {
-    let of_view =
-        |view: u32| samples.iter().zip(covered).map(move |(sample, covered)| (sample, covered, view));
+    let of_view = |view: u32| samples.iter().enumerate().map(move |(number, sample)| (number, sample, view));
     (0..n_views.min(VIEWS))
         .flat_map(of_view)
-        .map(|(sample, covered, view)| {
+        .map(|(number, sample, view)| {
+            let covered = views.in_common(covered, true, (number, sample), view);
             let places: Vec<usize> = (0..classes.len()).filter(|&class| covered[class]).collect();
             let boxes = views.labels(sample, view).into_iter().filter_map(|label| {
                 let place = places.iter().position(|&class| class == label.class as usize)?;
@@ -138,4 +139,40 @@ fn candidates<'a>(
             (record, (sample, view))
         })
         .unzip()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Example;
+    use crate::train::TrainOptions;
+
+    #[test]
+    fn a_mosaic_enters_the_memory_for_what_all_of_its_pictures_cover() {
+        let examples: Vec<Example> = (0..5)
+            .map(|class| Example {
+                picture: "x".into(),
+                labels: vec![LabelBox { class, cx: 0.5, cy: 0.5, w: 0.9, h: 0.9 }],
+                covers: None,
+            })
+            .collect();
+        let samples: Vec<Sample> = examples
+            .iter()
+            .zip(1..)
+            .map(|(example, number)| Sample { example, hash: [number; 32], picture: (64, 64) })
+            .collect();
+        let classes: Vec<String> = (0..5).map(|class| format!("c{class}")).collect();
+        // Each is labelled for all classes but the next one's.
+        let covered: Vec<Vec<bool>> =
+            (0..5).map(|sample| (0..5).map(|class| class != (sample + 1) % 5).collect()).collect();
+        let options = TrainOptions { mosaic: 1.0, ..TrainOptions::default() };
+        let views = Views::new(&options, (64, 64), &samples);
+        let (records, shown) = candidates(&samples, &views, 3, &classes, &covered);
+        assert_eq!(records.len(), 15);
+        for (record, (_, view)) in records.iter().zip(shown) {
+            // Four of five pictures leave four classes open, and one alone one.
+            assert_eq!(record.classes.len(), if view == 0 { 4 } else { 1 }, "view {view}");
+            assert!(record.boxes.iter().all(|label| (label.class as usize) < record.classes.len()));
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::yolo::graft::graft;
 use crate::yolo::grow::{verify, with_classes};
 use crate::yolo::metrics::{Evaluation, Measurement};
 
-use super::cache::{FeatureKey, folder_name, hash, prune_beside};
+use super::cache::{FeatureKey, folder_name, hash, prune_beside, sweep_beside};
 use super::checkpoint::Checkpoint;
 use super::control::Control;
 use super::coverage::{Distill, coverage, covered_classes, covered_on};
@@ -112,6 +112,9 @@ pub fn fine_tune<'a>(
     let backbone_hash = hash(&[&cut.backbone.encode()]);
     let folder = folders.cache.join(folder_name(&backbone_hash, size));
     let mut features = open_cache(&folder, &backbone)?;
+    if let Err(error) = sweep_beside(&folder) {
+        tracing::warn!("what a killed run left in {} can't be deleted: {error}", folders.cache.display());
+    }
     let capacity = features.capacity(options.cache_mb << 20);
     let plan = Plan::new(&samples, holdout.len(), options.views, capacity, options.seed)
         .ok_or_else(|| features.too_small(capacity))?;

@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use graftd::label::LabelBox;
-use graftd::store::NewSample;
+use graftd::label::{LabelBox, Provenance};
+use graftd::store::{NewLabels, NewSample};
 
 /// A frame that is small and was kept for a test.
 pub fn new_sample(source: &str) -> NewSample {
@@ -20,4 +20,9 @@ pub fn new_sample(source: &str) -> NewSample {
 /// A box in the middle.
 pub fn a_box() -> LabelBox {
     LabelBox { class: 0, cx: 0.5, cy: 0.5, w: 0.2, h: 0.2 }
+}
+
+/// A person's word: that box, and nothing about what else was looked for.
+pub fn new_labels(holdout: Option<bool>) -> NewLabels {
+    NewLabels { boxes: vec![a_box()], covers: None, provenance: Provenance::Human, holdout }
 }

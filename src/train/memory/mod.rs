@@ -23,7 +23,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use crate::files::{self, PASSING};
+use crate::files;
 
 use super::cache::{FREE_FLOOR, folder_name, hash};
 use super::quantise;
@@ -114,14 +114,11 @@ impl Memory {
 
     /// Reads every record once: what fails later has failed since.
     fn load(&mut self) -> io::Result<()> {
+        files::sweep(&self.folder)?;
         let mut paths = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let passing =
-                path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PASSING.as_bytes()));
-            if passing {
-                fs::remove_file(&path)?;
-            } else if record::is_record(&path) {
+            if record::is_record(&path) {
                 paths.push(path);
             }
         }
