@@ -6,8 +6,9 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use graftd::dataset::DataSet;
-use graftd::runtime::{self, RuntimeChoice, RuntimeKind};
+use graftd::dataset::{DataSet, Example};
+use graftd::detect::Detector;
+use graftd::runtime::{self, RuntimeChoice, RuntimeKind, SessionOptions};
 use graftd::train::{Control, Rate, TrainOptions, TrainingSet, fine_tune};
 use support::{classes, drawn, goldens, graftd};
 
@@ -89,4 +90,20 @@ fn mosaics_teach_what_all_of_their_pictures_cover() {
     let in_part = model([false; 4]);
     assert!(in_part == model([false, true, false, true]), "a mosaic covers more than one of its pictures");
     assert!(in_part != model([true; 4]));
+}
+
+#[test]
+fn finds_of_what_nobody_looked_for_count_neither_way() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pictures = DataSet::open(&root.join("demo/treecrowns/data.yaml")).unwrap().val;
+    pictures.truncate(2);
+    let runtime = runtime::open(&RuntimeChoice { kind: RuntimeKind::Ort, library: None }).unwrap();
+    let options = SessionOptions { threads: 1 };
+    let mut detector = Detector::open(&root.join("models/base.onnx"), None, &*runtime, &options).unwrap();
+    let mut measured = |examples: &[Example]| detector.evaluate(examples, |_| {}).unwrap().map50.unwrap();
+    let first = measured(&pictures[..1]);
+    pictures[1].labels.clear();
+    assert!(measured(&pictures) < first, "the base finds trees on it");
+    pictures[1].covers = Some(Vec::new());
+    assert_eq!(measured(&pictures), first);
 }

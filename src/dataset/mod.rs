@@ -31,6 +31,13 @@ pub struct Example {
     pub covers: Option<Vec<String>>,
 }
 
+impl Example {
+    /// Whether every object of this class is among the labels, as far as the example says.
+    pub fn looks_for(&self, class: &str) -> bool {
+        self.covers.as_ref().is_none_or(|covers| covers.iter().any(|covered| covered == class))
+    }
+}
+
 /// A data set: class names and the examples of each split.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataSet {

@@ -1,7 +1,7 @@
 //! Which classes the labels of a run cover, and what the others are taught by.
 //!
-//! An example may say which classes it was labelled for. Of one that does not, a class is covered when
-//! at least one training box has it: then its objects are taken to be labelled wherever they are, and a
+//! An example may say which classes it was labelled for. Of those that do not, a class is covered when
+//! at least one training box of theirs has it: then its objects are taken to be labelled wherever they are, and a
 //! picture without such a box holds none. A class that no training box has was not looked for. What the
 //! hold-out holds does not count, since nothing is learnt from it.
 
@@ -42,10 +42,13 @@ impl std::str::FromStr for Distill {
     }
 }
 
-/// Of each class whether a training box has it. Labels count in the model's classes.
+/// Of each class whether a training box has it, of an example that does not say what it was labelled for.
+/// Labels count in the model's classes.
 pub(super) fn covered_classes(train: &[Example], n_classes: usize) -> Vec<bool> {
     let mut covered = vec![false; n_classes];
-    for label in train.iter().flat_map(|example| &example.labels) {
+    // Frames that say they were labelled for a new class say nothing of older frames.
+    let silent = train.iter().filter(|example| example.covers.is_none());
+    for label in silent.flat_map(|example| &example.labels) {
         covered[label.class as usize] = true;
     }
     covered
@@ -86,7 +89,8 @@ mod tests {
 
     #[test]
     fn a_class_without_a_training_box_is_not_covered() {
-        let examples = [example(&[2], None), example(&[], None), example(&[0, 2], None)];
+        let said = example(&[1], Some(&["fox"]));
+        let examples = [example(&[2], None), example(&[], None), example(&[0, 2], None), said];
         let covered = covered_classes(&examples, 4);
         assert_eq!(covered, [true, false, true, false]);
         let found = coverage(&covered, &[true, true, false, false]);

@@ -265,6 +265,8 @@ impl Epochs<'_> {
                 let (width, height) = sample.picture;
                 let sides = (height as usize, width as usize);
                 let placed = Letterbox::plan(sides, shape.input, Fit::Exact, true);
+                // As `Detector::measure` has it.
+                found.retain(|found| sample.example.looks_for(&self.classes[found.class as usize]));
                 found
                     .iter_mut()
                     .for_each(|detection| detection.move_to(placed.to_picture(detection.corners())));
