@@ -18,7 +18,7 @@ use super::writer::Writer;
 /// Name of the sum of gradients, in the graphs that add to it and that use it up.
 const GRADIENT_SUM: &str = "gradient_sum";
 
-/// The three graphs of a training step and how to feed them.
+/// The graphs of a training step and how to feed them.
 ///
 /// A step may be worked through in parts: *forward* and *backward* run once for each part of the
 /// batch, and the gradients add up; *update* runs once for the batch. So memory is that of a part,

@@ -23,8 +23,8 @@ impl<'a> Writer<'a> {
         Writer { graph, forward, stash: Vec::new(), sparse: Sparse::new(makers) }
     }
 
-    /// A forward value, to be used on the way back; it is stashed unless it is a weight, an input
-    /// or a frozen constant, which the graph has anyway.
+    /// A forward value that the graph reads; it comes in from the stash unless the graph has it: as a weight,
+    /// an input or a frozen constant, or because its node is there.
     pub(crate) fn value(&mut self, name: &str) -> String {
         if !self.graph.has(name) {
             let shape = self.forward.shape(name).to_vec();
@@ -39,7 +39,7 @@ impl<'a> Writer<'a> {
         self.forward.shape(name).to_vec()
     }
 
-    /// Shape of a value of the way back.
+    /// Shape of a value of the graph that is written.
     pub(crate) fn own_shape(&self, name: &str) -> Vec<usize> {
         self.graph.shape(name).to_vec()
     }

@@ -166,7 +166,8 @@ impl Forward {
         let outputs = (0..compiled.n_outputs).filter(|&output| graphs.covers(output));
         for (output, rows) in outputs.zip(rows) {
             let (level, shape) = (level_of(output), &compiled.output_shapes[output]);
-            // What is read all the same shows: a loss that is no number ends a run.
+            // What is read all the same is taken for no box: it overlaps nothing, and a loss of it is no
+            // number, which ends the run.
             boxes[level].clear();
             boxes[level].resize(shape.iter().product(), f32::NAN);
             scatter(rows.data(), &places[level], shape, &mut boxes[level]);

@@ -131,7 +131,7 @@ impl Load<'_> {
         Ok(Prepared { scope, cut, backbone, head })
     }
 
-    /// Takes a part of grey pictures, full of objects, forward and back, twice: the first time is not like the
+    /// Takes a part of blank pictures, full of objects, forward and back, twice: the first time is not like the
     /// others. What boxes cost depends on how many there are.
     fn try_out(&self, prepared: &mut Prepared) -> Result<Trial, TrainError> {
         let Prepared { backbone, head, .. } = prepared;
