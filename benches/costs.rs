@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use graftd::dataset::DataSet;
-use graftd::grad::Schedule;
+use graftd::dataset::{DataSet, Example};
+use graftd::grad::{Compiled, Schedule};
 use graftd::label::LabelBox;
-use graftd::onnx::{GraphBuilder, Links, values};
+use graftd::onnx::{GraphBuilder, Links, Model, values};
 use graftd::picture::Picture;
 use graftd::runtime::{self, Runtime, RuntimeChoice, Session, SessionOptions, Value};
 use graftd::tensor::Tensor;
@@ -25,7 +25,7 @@ use graftd::yolo::criterion::{Criterion, Gains};
 use graftd::yolo::cut::{self, Cut, MapSource};
 use graftd::yolo::export::Export;
 use graftd::yolo::letterbox::{Fit, letterbox};
-use graftd::yolo::maps::RawMaps;
+use graftd::yolo::maps::{MapGradients, RawMaps};
 
 const BATCH: usize = 8;
 
@@ -93,101 +93,36 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
     let backbone_ms = time(8, || Ok(backbone.run(input.clone())?))? / per_run as f64;
     let one = step_graphs(&cut, &cut.subgraph(1, &shapes), &*runtime)?;
     let part = part_size(BATCH, one.stash_bytes);
-    // The same features for the whole part will do: no operator's time depends on values.
-    let features: Vec<Value> = backbone
-        .run(input.clone())?
-        .iter()
-        .zip(&shapes)
-        .map(|(value, shape)| {
-            let one: usize = shape.iter().product();
-            let mut shape = shape.clone();
-            shape[0] = part;
-            Tensor::new(shape, value.data()[..one].repeat(part)).into()
-        })
-        .collect();
+    let mut parts = Vec::new();
+    for examples in examples.chunks(part) {
+        parts.push(Part {
+            features: features(examples, &mut backbone, part)?,
+            truth: examples.iter().map(|example| example.labels.clone()).collect(),
+        });
+    }
     drop(backbone);
 
     let subgraph = cut.subgraph(part, &shapes);
     let compiled = step_graphs(&cut, &subgraph, &*runtime)?;
-    let mut forward = runtime.load(&compiled.forward.encode(), &options)?;
-    let mut forward_at = match &compiled.forward_at {
-        Some(graphs) => Some([
-            runtime.load(&graphs.rest.encode(), &options)?,
-            runtime.load(&graphs.at.encode(), &options)?,
-        ]),
-        None => None,
-    };
-    let mut backward = runtime.load(&compiled.backward.encode(), &options)?;
     let mut update = runtime.load(&compiled.update.encode(), &options)?;
     let weights: Value = {
         let weights = compiled.layout.gather(&subgraph)?;
         Tensor::new([weights.len()], weights).into()
     };
-    let feeds: Vec<&Value> = features[..cut.n_head_inputs].iter().chain([&weights]).collect();
-    let truth: Vec<Vec<LabelBox>> = examples.iter().map(|example| example.labels.clone()).collect();
     let criterion = Criterion::new(&head_shape(&export, size), Gains::default(), Assigner::ONE_TO_MANY);
-    let mut steps = Vec::new();
-    for truth in truth.chunks(part) {
-        steps.push(
-            time(3, || {
-                let places = criterion.box_places(truth, None);
-                let Some(at) = compiled.forward_at.as_ref().filter(|_| are_few(&places)) else {
-                    return Ok(forward.run(&feeds)?);
-                };
-                let level_of = |output: usize| {
-                    cut.maps
-                        .iter()
-                        .position(|(boxes, _)| *boxes == MapSource::Head(output))
-                        .expect("a box map")
-                };
-                let tables: Vec<Value> =
-                    at.tables(|output| &places[level_of(output)]).into_iter().map(Value::from).collect();
-                let with_tables: Vec<&Value> = feeds.iter().copied().chain(&tables).collect();
-                let [rest, boxes] = forward_at.as_mut().context("its sessions")?;
-                rest.run(&feeds)?;
-                Ok(boxes.run(&with_tables)?)
-            })? / part as f64,
-        );
+    let mut step = Step::load(&cut, &compiled, &weights, &criterion, &*runtime, &options)?;
+    // What boxes cost depends on how many objects there are, so each part counts.
+    let [mut forward_ms, mut criterion_ms, mut backward_ms] = [0.0; 3];
+    for part in &parts {
+        forward_ms += time(3, || step.forward(part))? / BATCH as f64;
+        let outputs = step.whole.run(&step.feeds(part))?;
+        let mut gradients = criterion.gradients(part.truth.len());
+        let maps = step.maps(part, &outputs);
+        criterion_ms += time(3, || Ok(criterion.sums(&maps, &part.truth, &mut gradients)))? / BATCH as f64;
+        backward_ms += time(3, || step.backward(part, &outputs, &gradients))? / BATCH as f64;
     }
-    let forward_ms = steps.iter().sum::<f64>() / steps.len() as f64;
-
-    let outputs = forward.run(&feeds)?;
-    let data_of = |source: &MapSource| match *source {
-        MapSource::Head(index) => outputs[index].data(),
-        MapSource::Backbone(index) => features[index].data(),
-    };
-    let maps = RawMaps {
-        batch: part,
-        boxes: cut.maps.iter().map(|(boxes, _)| data_of(boxes)).collect(),
-        classes: cut.maps.iter().map(|(_, classes)| data_of(classes)).collect(),
-    };
-    let mut gradients = criterion.gradients(part);
-    let criterion_ms = time(10, || {
-        Ok(truth.chunks(part).map(|truth| criterion.sums(&maps, truth, &mut gradients).scores).sum::<f64>())
-    })? / BATCH as f64;
-
-    let gradient = |wanted: usize| -> &[f32] {
-        let levels = cut.maps.iter().zip(gradients.boxes.iter().zip(&gradients.classes));
-        let mut maps = levels
-            .flat_map(|((boxes, classes), (d_boxes, d_classes))| [(boxes, d_boxes), (classes, d_classes)]);
-        maps.find(|(source, _)| matches!(source, MapSource::Head(index) if *index == wanted))
-            .expect("a map")
-            .1
-    };
     let zeros = || Value::from(Tensor::zeros([compiled.layout.count()]));
-    let so_far = zeros();
-    let back = |session: &mut dyn Session| {
-        let made: Vec<Value> = compiled.gradient_inputs(gradient).into_iter().map(Value::from).collect();
-        let feeds: Vec<&Value> = outputs[compiled.n_outputs..]
-            .iter()
-            .chain(compiled.inputs_read.iter().map(|&index| &features[index]))
-            .chain(&made)
-            .chain([&weights, &so_far])
-            .collect();
-        session.run(&feeds)
-    };
-    let backward_ms = time(6, || Ok(back(&mut *backward)?))? / part as f64;
-    let gradient = back(&mut *backward)?.remove(0);
+    let gradient = zeros();
 
     let schedule = Schedule { lr: 1e-3, weight_decay: 5e-4, clip_norm: 10.0, ema_decay: 0.99 };
     let scalars: Vec<Value> = compiled
@@ -213,9 +148,125 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
     Ok(())
 }
 
+/// Pictures that go through the graphs at once.
+struct Part {
+    features: Vec<Value>,
+    truth: Vec<Vec<LabelBox>>,
+}
+
+/// Their features.
+fn features(examples: &[Example], backbone: &mut Backbone, part: usize) -> Result<Vec<Value>> {
+    let (batch, (height, width)) = (backbone.batch(), backbone.size());
+    let shapes = backbone.shapes().to_vec();
+    let mut features: Vec<Vec<f32>> = vec![Vec::new(); shapes.len()];
+    for example in examples {
+        let mut pixels = vec![0.0; 3 * height * width];
+        letterbox(&Picture::open(&example.picture)?, (height, width), Fit::Exact, &mut pixels);
+        let made = backbone.run(Tensor::new([batch, 3, height, width], pixels.repeat(batch)))?;
+        for ((all, made), shape) in features.iter_mut().zip(&made).zip(&shapes) {
+            all.extend(&made.data()[..shape.iter().product()]);
+        }
+    }
+    let tensor = |(values, shape): (Vec<f32>, &Vec<usize>)| {
+        let shape: Vec<usize> = [part].into_iter().chain(shape[1..].iter().copied()).collect();
+        Tensor::new(shape, values).into()
+    };
+    Ok(features.into_iter().zip(&shapes).map(tensor).collect())
+}
+
+/// The graphs as a run uses them.
+struct Step<'a> {
+    cut: &'a Cut,
+    compiled: &'a Compiled,
+    weights: &'a Value,
+    criterion: &'a Criterion,
+    whole: Box<dyn Session>,
+    /// Classes, and then boxes at some places.
+    few: Option<[Box<dyn Session>; 2]>,
+    backward: Box<dyn Session>,
+}
+
+impl<'a> Step<'a> {
+    fn load(
+        cut: &'a Cut,
+        compiled: &'a Compiled,
+        weights: &'a Value,
+        criterion: &'a Criterion,
+        runtime: &dyn Runtime,
+        options: &SessionOptions,
+    ) -> Result<Self> {
+        let load = |model: &Model| runtime.load(&model.encode(), options);
+        let few = match &compiled.forward_at {
+            Some(graphs) => Some([load(&graphs.rest)?, load(&graphs.at)?]),
+            None => None,
+        };
+        let (whole, backward) = (load(&compiled.forward)?, load(&compiled.backward)?);
+        Ok(Step { cut, compiled, weights, criterion, whole, few, backward })
+    }
+
+    fn feeds<'b>(&'b self, part: &'b Part) -> Vec<&'b Value> {
+        part.features[..self.cut.n_head_inputs].iter().chain([self.weights]).collect()
+    }
+
+    fn forward(&mut self, part: &Part) -> Result<()> {
+        let feeds: Vec<&Value> =
+            part.features[..self.cut.n_head_inputs].iter().chain([self.weights]).collect();
+        let places = self.criterion.box_places(&part.truth, None);
+        let Some(([rest, boxes], graphs)) = self.few.as_mut().zip(self.compiled.forward_at.as_ref()) else {
+            self.whole.run(&feeds)?;
+            return Ok(());
+        };
+        if !are_few(&places) {
+            self.whole.run(&feeds)?;
+            return Ok(());
+        }
+        let level_of = |output: usize| {
+            let is_boxes = |(boxes, _): &(MapSource, MapSource)| *boxes == MapSource::Head(output);
+            self.cut.maps.iter().position(is_boxes).expect("a box map")
+        };
+        let tables: Vec<Value> =
+            graphs.tables(|output| &places[level_of(output)]).into_iter().map(Value::from).collect();
+        rest.run(&feeds)?;
+        boxes.run(&feeds.into_iter().chain(&tables).collect::<Vec<_>>())?;
+        Ok(())
+    }
+
+    fn maps<'b>(&self, part: &'b Part, outputs: &'b [Value]) -> RawMaps<'b> {
+        let data = |source: &MapSource| match *source {
+            MapSource::Head(index) => outputs[index].data(),
+            MapSource::Backbone(index) => part.features[index].data(),
+        };
+        RawMaps {
+            batch: part.truth.len(),
+            boxes: self.cut.maps.iter().map(|(boxes, _)| data(boxes)).collect(),
+            classes: self.cut.maps.iter().map(|(_, classes)| data(classes)).collect(),
+        }
+    }
+
+    fn backward(&mut self, part: &Part, outputs: &[Value], gradients: &MapGradients) -> Result<()> {
+        let gradient = |wanted: usize| -> &[f32] {
+            let levels = self.cut.maps.iter().zip(gradients.boxes.iter().zip(&gradients.classes));
+            let mut maps = levels.flat_map(|((boxes, classes), (d_boxes, d_classes))| {
+                [(boxes, d_boxes), (classes, d_classes)]
+            });
+            maps.find(|(source, _)| **source == MapSource::Head(wanted)).expect("a map").1
+        };
+        let made: Vec<Value> = self.compiled.gradient_inputs(gradient).into_iter().map(Value::from).collect();
+        let so_far = Value::from(Tensor::zeros([self.compiled.layout.count()]));
+        let feeds: Vec<&Value> = outputs[self.compiled.n_outputs..]
+            .iter()
+            .chain(self.compiled.inputs_read.iter().map(|&index| &part.features[index]))
+            .chain(&made)
+            .chain([self.weights, &so_far])
+            .collect();
+        self.backward.run(&feeds)?;
+        Ok(())
+    }
+}
+
 /// Floating-point operations of the trained convolutions on one picture, forward and back: two for each
 /// weight and cell that it meets, and as many again for the gradient of the kernel, and of the input where
-/// that is no frozen feature.
+/// that is no frozen feature. Whole maps count, also where a step makes few places of them.
 fn operations(export: &Export, cut: &Cut, chooses: cut::Chooses, size: (usize, usize)) -> Result<f64> {
     let graph = export.model().graph();
     let links = Links::new(graph);

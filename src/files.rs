@@ -51,6 +51,23 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Whether there is something in a folder that is on its way to its place, or never came there.
+///
+/// # Errors
+/// When the disk fails.
+pub fn has_leftovers(folder: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        if is_leftover(&entry?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_leftover(entry: &fs::DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().starts_with(PASSING.as_bytes())
+}
+
 /// Removes what interrupted writes left in a folder, which nobody else may be writing to.
 ///
 /// # Errors
@@ -58,7 +75,7 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
 pub fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if !entry.file_name().as_encoded_bytes().starts_with(PASSING.as_bytes()) {
+        if !is_leftover(&entry) {
             continue;
         }
         let is_dir = entry.file_type()?.is_dir();

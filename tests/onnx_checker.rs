@@ -9,6 +9,7 @@ use std::process::Command;
 
 use graftd::grad::{Optimizer, compile};
 use graftd::runtime::SessionOptions;
+use graftd::train::step_graphs;
 use graftd::yolo::backbone::{Backbone, input_size};
 use graftd::yolo::cut::{self, Cut};
 use graftd::yolo::export::Export;
@@ -41,6 +42,15 @@ fn the_checker_accepts_every_graph() {
             write(format!("{stem}.{scope}.forward.onnx"), &compiled.forward.encode());
             write(format!("{stem}.{scope}.backward.onnx"), &compiled.backward.encode());
             write(format!("{stem}.{scope}.update.onnx"), &compiled.update.encode());
+            // What a runtime that counts lengths trains with.
+            let by_rows = step_graphs(&cut, &subgraph, &**runtime).unwrap();
+            assert_eq!(by_rows.forward_at.is_some(), scope == "head");
+            if let Some(graphs) = by_rows.forward_at {
+                write(format!("{stem}.{scope}.rows.backward.onnx"), &by_rows.backward.encode());
+                write(format!("{stem}.{scope}.rest.onnx"), &graphs.rest.encode());
+                write(format!("{stem}.{scope}.at.onnx"), &graphs.at.encode());
+                written += 3;
+            }
             let weights = compiled.layout.gather(&subgraph).unwrap();
             let model = graft(&export, &compiled.layout, &weights).unwrap();
             write(format!("{stem}.{scope}.grafted.onnx"), &model.encode());

@@ -11,7 +11,8 @@ use super::DatasetError;
 type Item = (&'static str, String, Vec<u8>, Vec<LabelBox>);
 
 /// Writes `folder/images/SPLIT/NAME`, `folder/labels/SPLIT/….txt` and `folder/data.yaml`; gives the
-/// number of pictures. Examples come one at a time, so that a large store need not fit in memory.
+/// number of pictures. Examples come one at a time, so that a large store need not fit in memory. A YOLO folder
+/// can't say of a picture which classes it was labelled for.
 ///
 /// # Errors
 /// [`DatasetError::Write`], and whatever an example's source says.

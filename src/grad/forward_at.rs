@@ -74,7 +74,7 @@ pub(super) fn write(
     let mut writer = Writer::new(at, forward, makers);
     for &output in sparse {
         let rows = rows_of(&mut writer, subgraph, output)?;
-        writer.graph.output(&rows, &format!("rows of {}", outputs[output]))?;
+        writer.graph.output_of_any_length(&rows, &format!("rows of {}", outputs[output]))?;
     }
     let Writer { graph: at, sparse, .. } = writer;
     let finish = |mut graph: GraphBuilder| {

@@ -185,6 +185,19 @@ impl GraphBuilder {
         Ok(())
     }
 
+    /// The same for a value whose first axis is counted at run time.
+    ///
+    /// # Errors
+    /// As [`GraphBuilder::output`].
+    pub fn output_of_any_length(&mut self, value: &str, name: &str) -> Result<(), OnnxError> {
+        self.output(value, name)?;
+        let mut lengths = known(self.shape(name));
+        lengths[0] = None;
+        self.graph.output.pop();
+        self.graph.output.push(float_value_info(name, &lengths));
+        Ok(())
+    }
+
     /// Takes away inputs and constants that no node reads; gives the names of the inputs that stay.
     /// Names in `keep` stay in any case.
     pub fn prune(&mut self, keep: &[&str]) -> HashSet<String> {

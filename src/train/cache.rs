@@ -301,6 +301,10 @@ pub(super) fn prune_beside(folder: &Path, budget: u64) -> io::Result<()> {
 /// not come to its place. While another run works there it may be about to, and all stays.
 pub(super) fn sweep_beside(folder: &Path) -> io::Result<()> {
     let Some(root) = folder.parent() else { return Ok(()) };
+    // To look whether another run works is to hold its lock for a moment, so not without need.
+    if !files::has_leftovers(root)? {
+        return Ok(());
+    }
     let is_in_use =
         |cache: &Path| File::open(cache.join("keys")).is_ok_and(|keys| files::lock_for_run(&keys).is_err());
     for entry in std::fs::read_dir(root)? {

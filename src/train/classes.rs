@@ -96,6 +96,12 @@ impl ClassChanges {
         for name in covered.flatten().filter(|name| !kept.contains(name)) {
             if let Some((_, new)) = self.rename.iter().find(|(old, _)| old == name) {
                 name.clone_from(new);
+            } else if !classes.iter().any(|class| class.name == *name)
+                && let Some(like) = kept.iter().find(|known| is_nearly(name, known))
+            {
+                return Err(change(format!(
+                    "covers names {name:?}, which the model does not have; did you mean {like:?}?"
+                )));
             }
         }
         let plan = ClassPlan::new(classes, known.len()).map_err(change)?;
@@ -247,6 +253,13 @@ mod tests {
             renaming(&[("weed", "dandelion")]).apply(&names(&["crop", "weed"]), covering).unwrap();
         assert_eq!(renamed.train[0].covers, Some(names(&["crop", "dandelion"])));
         assert_eq!(renamed.holdout[0].covers, renamed.train[0].covers);
+        let mut slip = set(&["weed"], &[0], &[0]);
+        slip.train[0].covers = Some(names(&["weed", "Crop"]));
+        let error = complaint(&ClassChanges::default(), &["crop", "weed"], slip);
+        assert!(
+            error.contains("covers names \"Crop\"") && error.contains("did you mean \"crop\""),
+            "{error}"
+        );
         let swap = renaming(&[("a", "b"), ("b", "a")]);
         let (plan, set) = swap.apply(&names(&["a", "b"]), set(&["a"], &[0], &[0])).unwrap();
         assert_eq!(plan.names(), ["b", "a"]);

@@ -255,7 +255,7 @@ impl Epochs<'_> {
             let batch = self.head.read(&self.features, &keys);
             let shape = &self.shape;
             let keep = Keep::to_measure();
-            let likely = |classes: &[&[f32]]| likely_places(shape, classes, &keep);
+            let likely = |classes: &[&[f32]]| likely_places(shape, classes, keep.confidence);
             let found = self.head.maps_where_likely(&batch, Weights::Averaged, likely, |maps| {
                 (0..samples.len())
                     .map(|index| detections_of_maps(shape, maps, index, &keep))

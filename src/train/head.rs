@@ -300,8 +300,8 @@ impl Head {
         criterion: &Criterion,
     ) -> Result<Sums, TrainError> {
         // First, and its stash is dropped at once, so that no two lie in memory.
-        let teacher = self.teacher_maps(batch, coverage)?;
-        let teacher = teacher.as_ref().map(|maps| self.forward.raw(batch, maps));
+        let teachers = self.teacher_maps(batch, coverage, criterion)?;
+        let teacher = teachers.as_ref().map(|maps| self.forward.raw(batch, maps));
         let partial = Partial { coverage, teacher: teacher.as_ref() };
         let places = criterion.box_places(truth, Some(&partial));
         let maps = self.forward.at(&self.compiled, batch, &self.weights, &places)?;
@@ -355,11 +355,13 @@ impl Head {
         &mut self,
         batch: &Batch,
         coverage: &[Vec<Coverage>],
+        criterion: &Criterion,
     ) -> Result<Option<Maps>, TrainError> {
         if !coverage.iter().flatten().any(|&coverage| coverage == Coverage::Taught) {
             return Ok(None);
         }
-        let maps = self.forward.whole(&self.compiled, batch, &self.teacher)?;
+        let seen = |classes: &[&[f32]]| criterion.teacher_places(classes);
+        let maps = self.forward.where_likely(&self.compiled, batch, &self.teacher, seen)?;
         Ok(Some(maps.without_stash()))
     }
 

@@ -247,7 +247,7 @@ impl Default for TrainOptions {
             batch: 8,
             seed: 0,
             lr: Rate::Fixed(DEFAULT_LR),
-            lr_before_last: 1.0,
+            lr_before_last: 0.3,
             last_alone: true,
             weight_decay: 5e-4,
             views: 4,

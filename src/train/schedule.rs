@@ -120,6 +120,10 @@ mod tests {
         let together = TrainOptions { last_alone: false, ..options };
         assert_eq!(Course::new(&together, 0.1, 4).before_last(0), 0.5);
         let short = TrainOptions { epochs: 1, ..TrainOptions::default() };
-        assert_eq!(Course::new(&short, 0.1, 4).before_last(2), 1.0, "a quarter of a run at most");
+        assert_eq!(
+            Course::new(&short, 0.1, 4).before_last(2),
+            short.lr_before_last,
+            "a quarter of a run at most"
+        );
     }
 }

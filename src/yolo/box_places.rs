@@ -5,7 +5,8 @@ use crate::label::LabelBox;
 
 use super::assign::for_each_anchor_inside;
 use super::criterion::Criterion;
-use super::distil::{Lesson, Partial};
+use super::decode::likely_places;
+use super::distil::{FAINT, Lesson, Partial};
 use super::maps::RawMaps;
 
 impl Criterion {
@@ -36,6 +37,12 @@ impl Criterion {
             self.imitated(&lesson).for_each(|anchor| mark(picture, anchor));
         }
         places
+    }
+
+    /// Whether [`Criterion::partial_sums`] may read a box logit of a teacher whose class maps are these, as
+    /// [`Criterion::box_places`] says it: where the teacher sees anything at all.
+    pub fn teacher_places(&self, classes: &[&[f32]]) -> Vec<Vec<bool>> {
+        likely_places(&self.shape, classes, FAINT)
     }
 }
 
@@ -77,6 +84,20 @@ mod tests {
             Owned([maps(16, -2.0, 2.0), maps(2, -4.0, 0.5)])
         }
 
+        /// The same, with no number for a box logit elsewhere.
+        fn poisoned(&self, places: &[Vec<bool>]) -> Self {
+            let mut poisoned = self.0.clone();
+            for (map, places) in poisoned[0].iter_mut().zip(places) {
+                let cells = places.len() / 2;
+                for (index, value) in map.iter_mut().enumerate() {
+                    if !places[index / (16 * cells) * cells + index % cells] {
+                        *value = f32::NAN;
+                    }
+                }
+            }
+            Owned(poisoned)
+        }
+
         fn raw(&self) -> RawMaps<'_> {
             let [boxes, classes] = self.0.each_ref().map(|maps| maps.iter().map(Vec::as_slice).collect());
             RawMaps { batch: 2, boxes, classes }
@@ -99,22 +120,17 @@ mod tests {
             let truth = vec![Vec::new(), labels];
             let open = if taught { Coverage::Taught } else { Coverage::Labelled };
             let coverage = vec![vec![Coverage::Labelled, open]; 2];
-            let teacher = teacher.raw();
+            let seen = criterion.teacher_places(&teacher.raw().classes);
+            let poisoned_teacher = teacher.poisoned(&seen);
+            let (teacher, poisoned_teacher) = (teacher.raw(), poisoned_teacher.raw());
             let partial = Partial { coverage: &coverage, teacher: taught.then_some(&teacher) };
             let places = criterion.box_places(&truth, Some(&partial));
 
-            let mut poisoned = Owned(maps.0.clone());
-            for (map, places) in poisoned.0[0].iter_mut().zip(&places) {
-                let cells = places.len() / 2;
-                for (index, value) in map.iter_mut().enumerate() {
-                    if !places[index / (16 * cells) * cells + index % cells] {
-                        *value = f32::NAN;
-                    }
-                }
-            }
+            let poisoned = maps.poisoned(&places);
+            let blind = Partial { teacher: taught.then_some(&poisoned_teacher), ..partial.clone() };
             let [mut whole, mut few] = [criterion.gradients(2), criterion.gradients(2)];
             let expected = criterion.partial_sums(&maps.raw(), &truth, Some(&partial), &mut whole);
-            let found = criterion.partial_sums(&poisoned.raw(), &truth, Some(&partial), &mut few);
+            let found = criterion.partial_sums(&poisoned.raw(), &truth, Some(&blind), &mut few);
             prop_assert_eq!(expected, found);
             prop_assert_eq!(whole, few);
         }

@@ -32,10 +32,10 @@ pub fn detections_of_maps(shape: &HeadShape, maps: &RawMaps, index: usize, keep:
     suppress(hits, shape.anchors(), keep, corners).into_iter().map(|candidate| candidate.detection).collect()
 }
 
-/// Where [`detections_of_maps`] may read boxes of a batch whose class maps are these: per level, for each picture
-/// and cell, `[batch · cells]`.
-pub fn likely_places(shape: &HeadShape, classes: &[&[f32]], keep: &Keep) -> Vec<Vec<bool>> {
-    let threshold = logit(keep.confidence);
+/// Where a class is more likely than `confidence` in the class maps of a batch, per level, for each picture and cell,
+/// `[batch · cells]`: [`detections_of_maps`] reads boxes there alone.
+pub fn likely_places(shape: &HeadShape, classes: &[&[f32]], confidence: f32) -> Vec<Vec<bool>> {
+    let threshold = logit(confidence);
     let places = shape.levels.iter().zip(classes).map(|(level, classes)| {
         let cells = level.cells();
         let mut places = vec![false; classes.len() / shape.classes];
@@ -186,7 +186,7 @@ mod tests {
             // Some below the threshold of measuring, which is -6.9, and most below that of use.
             let (boxes, classes) = (maps(16, -2.0, 2.0), maps(3, -30.0, 2.0));
             let keep = if measure { Keep::to_measure() } else { Keep::to_use() };
-            let places = likely_places(&shape, &slices(&classes), &keep);
+            let places = likely_places(&shape, &slices(&classes), keep.confidence);
             let mut poisoned = boxes.to_vec();
             for (map, places) in poisoned.iter_mut().zip(&places) {
                 let cells = places.len() / 2;

@@ -38,7 +38,7 @@ use super::maps::RawMaps;
 const CONFIDENT: f32 = 0.25;
 
 /// Below this probability the teacher sees nothing that a person could contradict.
-const FAINT: f32 = 0.05;
+pub(super) const FAINT: f32 = 0.05;
 
 /// A person's box that overlaps the teacher's this much is the same object.
 const SAME_OBJECT: f64 = 0.5;

@@ -99,7 +99,7 @@ pub(super) fn rows(
     let w = writer.op_with("Transpose", &[&w], &[ints("perm", &[2, 1, 0])])?;
     let w = writer.reshape(&w, &[window.taps() * channels, kernels])?;
     let y = writer.op("MatMul", &[&x, &w])?;
-    match node.input.get(2) {
+    match node.input.get(2).filter(|name| !name.is_empty()) {
         Some(bias) => {
             let bias = writer.value(bias);
             writer.op("Add", &[&y, &bias])
