@@ -115,7 +115,7 @@ fn measure(runtime_name: &str, scope: Scope, model: &Path, side: Option<usize>) 
     let [mut forward_ms, mut criterion_ms, mut backward_ms] = [0.0; 3];
     for part in &parts {
         forward_ms += time(3, || step.forward(part))? / BATCH as f64;
-        let outputs = step.whole.run(&step.feeds(part))?;
+        let outputs = step.whole(part)?;
         let mut gradients = criterion.gradients(part.truth.len());
         let maps = step.maps(part, &outputs);
         criterion_ms += time(3, || Ok(criterion.sums(&maps, &part.truth, &mut gradients)))? / BATCH as f64;
@@ -204,8 +204,11 @@ impl<'a> Step<'a> {
         Ok(Step { cut, compiled, weights, criterion, whole, few, backward })
     }
 
-    fn feeds<'b>(&'b self, part: &'b Part) -> Vec<&'b Value> {
-        part.features[..self.cut.n_head_inputs].iter().chain([self.weights]).collect()
+    /// Whole maps and stash.
+    fn whole(&mut self, part: &Part) -> Result<Vec<Value>> {
+        let feeds: Vec<&Value> =
+            part.features[..self.cut.n_head_inputs].iter().chain([self.weights]).collect();
+        Ok(self.whole.run(&feeds)?)
     }
 
     fn forward(&mut self, part: &Part) -> Result<()> {
