@@ -223,10 +223,7 @@ impl<'a> Step<'a> {
             self.whole.run(&feeds)?;
             return Ok(());
         }
-        let level_of = |output: usize| {
-            let is_boxes = |(boxes, _): &(MapSource, MapSource)| *boxes == MapSource::Head(output);
-            self.cut.maps.iter().position(is_boxes).expect("a box map")
-        };
+        let level_of = |output: usize| cut::level_of_boxes(&self.cut.maps, output).expect("a box map");
         let tables: Vec<Value> =
             graphs.tables(|output| &places[level_of(output)]).into_iter().map(Value::from).collect();
         rest.run(&feeds)?;
@@ -247,13 +244,8 @@ impl<'a> Step<'a> {
     }
 
     fn backward(&mut self, part: &Part, outputs: &[Value], gradients: &MapGradients) -> Result<()> {
-        let gradient = |wanted: usize| -> &[f32] {
-            let levels = self.cut.maps.iter().zip(gradients.boxes.iter().zip(&gradients.classes));
-            let mut maps = levels.flat_map(|((boxes, classes), (d_boxes, d_classes))| {
-                [(boxes, d_boxes), (classes, d_classes)]
-            });
-            maps.find(|(source, _)| **source == MapSource::Head(wanted)).expect("a map").1
-        };
+        let gradient =
+            |output: usize| cut::gradient_of(&self.cut.maps, gradients, output).expect("a raw map");
         let made: Vec<Value> = self.compiled.gradient_inputs(gradient).into_iter().map(Value::from).collect();
         let so_far = Value::from(Tensor::zeros([self.compiled.layout.count()]));
         let feeds: Vec<&Value> = outputs[self.compiled.n_outputs..]

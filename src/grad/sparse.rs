@@ -106,30 +106,14 @@ impl Writer<'_> {
         Ok(rows)
     }
 
-    /// For each row of `of` the rows of `within` that its taps read, side by side: `rows` are those of
-    /// `within`, `[R, channels]`; gives `[rows of "of", taps · channels]`.
-    pub(crate) fn reads(
+    /// What the taps of a kernel meet, side by side: `rows` are those of the table's `within`,
+    /// `[R, channels]`; gives `[rows of its "of", taps · channels]`.
+    pub(crate) fn side_by_side(
         &mut self,
         rows: &str,
-        of: usize,
-        within: usize,
         window: Window,
+        table: Table,
     ) -> Result<String, GradError> {
-        self.side_by_side(rows, window, Table::Reads { of, within, window })
-    }
-
-    /// For each row of `of` the rows of `within` whose taps read it, as [`Writer::reads`].
-    pub(crate) fn readers(
-        &mut self,
-        rows: &str,
-        of: usize,
-        within: usize,
-        window: Window,
-    ) -> Result<String, GradError> {
-        self.side_by_side(rows, window, Table::Readers { of, within, window })
-    }
-
-    fn side_by_side(&mut self, rows: &str, window: Window, table: Table) -> Result<String, GradError> {
         if window.is_point() {
             return Ok(rows.into());
         }

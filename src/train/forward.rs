@@ -7,7 +7,7 @@
 
 use crate::grad::Compiled;
 use crate::runtime::{Runtime, Session, SessionOptions, Value};
-use crate::yolo::cut::MapSource;
+use crate::yolo::cut::{MapSource, level_of_boxes};
 use crate::yolo::maps::RawMaps;
 
 use super::TrainError;
@@ -152,10 +152,7 @@ impl Forward {
     ) -> Result<Maps, TrainError> {
         let (few, graphs) =
             self.few.as_mut().zip(compiled.forward_at.as_ref()).expect("the caller has looked");
-        let level_of = |output: usize| {
-            let is_boxes = |(boxes, _): &(MapSource, MapSource)| *boxes == MapSource::Head(output);
-            self.maps.iter().position(is_boxes).expect("box maps alone are rows")
-        };
+        let level_of = |output: usize| level_of_boxes(&self.maps, output).expect("box maps alone are rows");
         let tables: Vec<Value> =
             graphs.tables(|output| &places[level_of(output)]).into_iter().map(Value::from).collect();
         let inputs: Vec<&Value> =

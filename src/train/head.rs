@@ -7,12 +7,12 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::grad::{Compiled, GradError, Optimizer, Schedule, Subgraph, compile, compile_sparse};
+use crate::grad::{Compiled, GradError, Optimizer, Schedule, Subgraph, compile_sparse};
 use crate::label::LabelBox;
 use crate::runtime::{Runtime, Session, SessionOptions, Value};
 use crate::tensor::Tensor;
 use crate::yolo::criterion::{Criterion, Sums};
-use crate::yolo::cut::{Cut, MapSource};
+use crate::yolo::cut::{Cut, MapSource, gradient_of};
 use crate::yolo::distil::{Coverage, Partial};
 use crate::yolo::maps::{MapGradients, RawMaps};
 
@@ -102,13 +102,11 @@ pub fn step_graphs(cut: &Cut, subgraph: &Subgraph, runtime: &dyn Runtime) -> Res
         MapSource::Head(index) => Some(index),
         MapSource::Backbone(_) => None,
     };
-    match runtime.takes_any_length() {
-        true => {
-            let box_maps: Vec<usize> = cut.maps.iter().filter_map(box_map).collect();
-            compile_sparse(subgraph, Optimizer::adamw(), &box_maps)
-        }
-        false => compile(subgraph, Optimizer::adamw()),
-    }
+    let sparse = match runtime.takes_any_length() {
+        true => cut.maps.iter().filter_map(box_map).collect(),
+        false => Vec::new(),
+    };
+    compile_sparse(subgraph, Optimizer::adamw(), &sparse)
 }
 
 impl Head {
@@ -367,13 +365,8 @@ impl Head {
 
     /// The criterion's gradients as the way back takes them.
     fn gradient_inputs(&self, gradients: &MapGradients) -> Vec<Value> {
-        let of = |wanted: usize| {
-            let levels = self.maps.iter().zip(gradients.boxes.iter().zip(&gradients.classes));
-            let mut maps = levels.flat_map(|((boxes, classes), (d_boxes, d_classes))| {
-                [(boxes, d_boxes.as_slice()), (classes, d_classes.as_slice())]
-            });
-            let found = maps.find(|(source, _)| matches!(source, MapSource::Head(index) if *index == wanted));
-            found.expect("every output of the head is a raw map").1
+        let of = |output: usize| {
+            gradient_of(&self.maps, gradients, output).expect("every output of the head is a raw map")
         };
         self.compiled.gradient_inputs(of).into_iter().map(Value::from).collect()
     }

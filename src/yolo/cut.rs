@@ -12,6 +12,7 @@ use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueIn
 use crate::onnx::{Links, Model, OnnxError, attributes, float_value_info, values};
 
 use super::export::{Branch, Export, HeadConv};
+use super::maps::MapGradients;
 
 /// Which convolutions are trained, as a predicate over a head's convolutions.
 pub type Chooses<'a> = &'a dyn Fn(&Export, &HeadConv) -> bool;
@@ -23,6 +24,23 @@ pub enum MapSource {
     Head(usize),
     /// Frozen: output of the backbone, by index.
     Backbone(usize),
+}
+
+/// The level whose box map is this output of the head, if there is one. `maps` is [`Cut::maps`].
+pub fn level_of_boxes(maps: &[(MapSource, MapSource)], output: usize) -> Option<usize> {
+    maps.iter().position(|(boxes, _)| *boxes == MapSource::Head(output))
+}
+
+/// The gradient of this output of the head, if it is a raw map. `maps` is [`Cut::maps`].
+pub fn gradient_of<'a>(
+    maps: &[(MapSource, MapSource)],
+    gradients: &'a MapGradients,
+    output: usize,
+) -> Option<&'a [f32]> {
+    let levels = maps.iter().zip(gradients.boxes.iter().zip(&gradients.classes));
+    let mut all =
+        levels.flat_map(|(sources, gradients)| [(sources.0, gradients.0), (sources.1, gradients.1)]);
+    all.find(|(source, _)| *source == MapSource::Head(output)).map(|(_, gradient)| gradient.as_slice())
 }
 
 /// A detector cut for one scope.

@@ -16,7 +16,7 @@
 
 use crate::grad::GradError;
 use crate::grad::backward::{Backward, RowGradient};
-use crate::grad::rows::Window;
+use crate::grad::rows::{Table, Window};
 use crate::grad::writer::Writer;
 use crate::onnx::GraphBuilder;
 use crate::onnx::attributes::{int, int_of, ints, ints_of};
@@ -62,7 +62,8 @@ pub(super) fn backward_of_rows(backward: &mut Backward, node: &NodeProto) -> Res
     if backward.wants_input(node, 1) {
         // [O, R] × [R, taps · C]
         let x = backward.at(&node.input[0], read)?;
-        let x = backward.reads(&x, dy.support, read, window)?;
+        let table = Table::Reads { of: dy.support, within: read, window };
+        let x = backward.side_by_side(&x, window, table)?;
         let columns = backward.op_with("Transpose", &[&dy.value], &[ints("perm", &[1, 0])])?;
         let dw = backward.op("MatMul", &[&columns, &x])?;
         let dw = backward.reshape(&dw, &[kernels, taps, channels])?;
@@ -76,7 +77,8 @@ pub(super) fn backward_of_rows(backward: &mut Backward, node: &NodeProto) -> Res
         let w = backward.reshape(&w, &[kernels, channels, taps])?;
         let w = backward.op_with("Transpose", &[&w], &[ints("perm", &[2, 0, 1])])?;
         let w = backward.reshape(&w, &[taps * kernels, channels])?;
-        let readers = backward.readers(&dy.value, read, dy.support, window)?;
+        let table = Table::Readers { of: read, within: dy.support, window };
+        let readers = backward.side_by_side(&dy.value, window, table)?;
         let value = backward.op("MatMul", &[&readers, &w])?;
         backward.add_row_gradient(&node.input[0], RowGradient { value, support: read })?;
     }
@@ -93,7 +95,7 @@ pub(super) fn rows(
     let (channels, kernels) = (writer.shape(&node.input[0])[1], writer.shape(&node.output[0])[1]);
     let read = writer.read_by(support, window);
     let x = writer.at(&node.input[0], read)?;
-    let x = writer.reads(&x, support, read, window)?;
+    let x = writer.side_by_side(&x, window, Table::Reads { of: support, within: read, window })?;
     let w = writer.value(&node.input[1]);
     let w = writer.reshape(&w, &[kernels, channels, window.taps()])?;
     let w = writer.op_with("Transpose", &[&w], &[ints("perm", &[2, 1, 0])])?;
