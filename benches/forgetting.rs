@@ -199,8 +199,6 @@ impl World<'_> {
             patience: 0,
             threads: 1,
             distill,
-            // One rate for all layers, for every way alike: what is told apart here is not the rate.
-            lr_before_last: 1.0,
             ..TrainOptions::default()
         };
         let cache = self.folder.join("features");
