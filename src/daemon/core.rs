@@ -17,7 +17,7 @@ use crate::mqtt::{
 use crate::picture::Picture;
 use crate::runtime::{self, Runtime};
 use crate::select::{Selector, Why};
-use crate::store::{FoundBox, Message, NewSample, Sample, Slot, Store, StoreError};
+use crate::store::{FoundBox, Interest, Message, NewSample, Sample, Slot, Store, StoreError};
 use crate::yolo::detection::Detection;
 
 use super::ask::Ask;
@@ -267,6 +267,7 @@ impl Core {
             taken: frame.taken,
             source: frame.source.clone(),
             why: why.to_string(),
+            interest: interest(why),
             found,
         };
         let kept = self.store.samples().add(&frame.bytes, new);
@@ -358,6 +359,15 @@ impl Core {
             disk_free_mb: self.store.free_space().map(|bytes| bytes >> 20),
             temperature: health::temperature(),
         }
+    }
+}
+
+/// What the store is to think of a frame that was kept for this reason.
+fn interest(why: Why) -> Interest {
+    match why {
+        Why::Random => Interest::Ordinary,
+        Why::Unsure { .. } => Interest::Notable,
+        Why::Asked => Interest::Asked,
     }
 }
 

@@ -1,12 +1,14 @@
 //! Frames as immutable files named by their content, each with copies of the records that name it.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::older::interest_of;
 use super::sample::{Sample, SampleId};
-use super::{StoreError, durable};
+use super::{StoreError, durable, sealed};
 
 /// `<dir>/<2 digits>/<sha256>.<jpg|png>` and `<sha256>.<sample>.json` beside it.
 #[derive(Debug, Clone)]
@@ -14,78 +16,156 @@ pub(super) struct Blobs {
     dir: PathBuf,
 }
 
+/// What a file among the frames is.
+pub(super) enum BlobFile {
+    /// A frame; its name.
+    Frame(String),
+    /// A copy of a record.
+    Copy(SampleId),
+    /// Neither.
+    Strange,
+}
+
 impl Blobs {
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        durable::sweep(dir)?;
-        Ok(Blobs { dir: dir.to_owned() })
+    pub fn new(dir: &Path) -> Self {
+        Blobs { dir: dir.to_owned() }
     }
 
-    /// Writes a frame, unless the same bytes are there already; gives its name.
-    pub fn put(&self, bytes: &[u8]) -> Result<String, StoreError> {
-        let name = format!("{}.{}", hex(&Sha256::digest(bytes)), extension(bytes));
+    /// Removes what interrupted writes left.
+    pub fn sweep(&self) -> Result<(), StoreError> {
+        durable::sweep(&self.dir)?;
+        self.folders()?.iter().try_for_each(|folder| durable::sweep(folder))
+    }
+
+    /// The name that a frame has by its content.
+    pub fn name_of(bytes: &[u8]) -> String {
+        format!("{}.{}", hex(&Sha256::digest(bytes)), extension(bytes))
+    }
+
+    /// Writes a frame, unless the same bytes are there already; gives its name and whether it is new.
+    pub fn put(&self, bytes: &[u8]) -> Result<(String, bool), StoreError> {
+        let name = Self::name_of(bytes);
         let path = self.path(&name);
-        if !path.exists() {
+        // A file of another length is damaged, and these are the bytes that belong there.
+        let is_there = fs::metadata(&path).is_ok_and(|file| file.len() == bytes.len() as u64);
+        if !is_there {
             durable::make_dir(path.parent().unwrap_or(&self.dir))?;
             durable::write(&path, bytes)?;
         }
-        Ok(name)
+        Ok((name, !is_there))
     }
 
     /// Where a frame lies.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(&name[..2]).join(name)
+        self.dir.join(name.get(..2).unwrap_or(name)).join(name)
+    }
+
+    /// The size of a frame's file; none when there is none.
+    pub fn size(&self, name: &str) -> Option<u64> {
+        fs::metadata(self.path(name)).ok().map(|file| file.len())
     }
 
     /// Removes a frame that no record names.
     pub fn remove(&self, name: &str) -> Result<(), StoreError> {
         let path = self.path(name);
-        fs::remove_file(&path).map_err(StoreError::io(path))
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io(path)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Writes the copy of a record beside its frame.
     pub fn write_copy(&self, sample: &Sample) -> Result<(), StoreError> {
-        let text = serde_json::to_vec_pretty(sample).expect("plain records can be written");
-        durable::write(&self.copy_path(sample), &text)
+        durable::write(&self.copy_path(sample), &sealed::write(sample))
     }
 
     /// Removes the copy of a record, durably.
     pub fn remove_copy(&self, sample: &Sample) -> Result<(), StoreError> {
         let path = self.copy_path(sample);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io(path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io(path)(error)),
             _ => durable::sync_dir(path.parent().unwrap_or(&self.dir)),
         }
     }
 
-    /// Every copy that can be read and whose frame is there. A damaged one is reported and left.
-    pub fn copies(&self) -> Result<Vec<Sample>, StoreError> {
-        let mut copies = Vec::new();
-        for folder in fs::read_dir(&self.dir).map_err(StoreError::io(&self.dir))? {
-            let folder = folder.map_err(StoreError::io(&self.dir))?.path();
-            if !folder.is_dir() {
-                continue;
-            }
-            durable::sweep(&folder)?;
-            for entry in fs::read_dir(&folder).map_err(StoreError::io(&folder))? {
-                let path = entry.map_err(StoreError::io(&folder))?.path();
-                if path.extension().is_none_or(|extension| extension != "json") {
-                    continue;
-                }
-                let bytes = fs::read(&path).map_err(StoreError::io(&path))?;
-                match serde_json::from_slice::<Sample>(&bytes) {
-                    Ok(sample) if self.path(&sample.frame).exists() => copies.push(sample),
-                    Ok(_) => tracing::warn!("{}: its frame is missing", path.display()),
-                    Err(error) => tracing::warn!("{}: {error}; it can't be restored from", path.display()),
-                }
-            }
-        }
-        Ok(copies)
+    /// Whether a sample's copy is the only one beside its frame.
+    pub fn is_alone(&self, sample: &Sample) -> Result<bool, StoreError> {
+        let own = self.copy_path(sample);
+        let folder = own.parent().unwrap_or(&self.dir);
+        let stem = sample.frame.split('.').next().unwrap_or(&sample.frame);
+        let others = entries(folder)?.into_iter().filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            *path != own && name.starts_with(stem) && name.ends_with(".json")
+        });
+        Ok(others.count() == 0)
     }
 
-    fn copy_path(&self, sample: &Sample) -> PathBuf {
+    /// Reads a copy; what is wrong with it otherwise.
+    pub fn read_copy(&self, path: &Path) -> Result<Sample, String> {
+        let bytes = fs::read(path).map_err(|error| error.to_string())?;
+        let mut sample: Sample = sealed::read(&bytes)?;
+        if self.copy_path(&sample) != path {
+            return Err("it speaks of another sample or frame".into());
+        }
+        if sample.bytes == 0 {
+            // Written before there were these fields.
+            sample.bytes = self.size(&sample.frame).unwrap_or_default();
+            sample.interest = interest_of(&sample.why);
+        }
+        Ok(sample)
+    }
+
+    /// Every file, folder by folder, with what it is.
+    pub fn each(
+        &self,
+        mut look: impl FnMut(PathBuf, BlobFile) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for folder in self.folders()? {
+            for path in entries(&folder)? {
+                let kind = self.kind_of(&path);
+                look(path, kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The path of a record's copy.
+    pub fn copy_path(&self, sample: &Sample) -> PathBuf {
         let SampleId(id) = sample.id;
         self.path(&sample.frame).with_extension(format!("{id}.json"))
     }
+
+    fn kind_of(&self, path: &Path) -> BlobFile {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let parts: Vec<&str> = name.split('.').collect();
+        let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match parts[..] {
+            [hash, "jpg" | "png"] if is_hash(hash) && self.path(&name) == path => {
+                BlobFile::Frame(name.into_owned())
+            }
+            [hash, id, "json"] if is_hash(hash) => id.parse().map_or(BlobFile::Strange, BlobFile::Copy),
+            _ => BlobFile::Strange,
+        }
+    }
+
+    fn folders(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let mut folders = entries(&self.dir)?;
+        folders.retain(|path| path.is_dir());
+        Ok(folders)
+    }
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let list = match fs::read_dir(folder) {
+        Ok(list) => list,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StoreError::io(folder)(error)),
+    };
+    let mut paths = list
+        .map(|entry| Ok(entry.map_err(StoreError::io(folder))?.path()))
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    paths.sort_unstable();
+    Ok(paths)
 }
 
 fn extension(bytes: &[u8]) -> &'static str {

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::envelope::{self, Record};
 use super::sample::milliseconds;
-use super::{Database, StoreError};
+use super::StoreError;
+use super::database::Database;
 
-/// Settled commands are forgotten after so long.
-const REMEMBERED_MS: u64 = 30 * 24 * 3600 * 1000;
+/// So many settled commands are remembered, the latest. Counted, not timed: a clock that jumps must not make
+/// the device forget what it has done.
+const REMEMBERED: usize = 10_000;
 
 /// What is remembered of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,12 +29,11 @@ impl Record for (u64, Remembered) {}
 #[derive(Debug)]
 pub struct Commands {
     db: Database,
-    tree: sled::Tree,
 }
 
 impl Commands {
     pub(super) fn open(db: &Database) -> Result<Self, StoreError> {
-        let commands = Commands { db: db.clone(), tree: db.tree("commands")? };
+        let commands = Commands { db: db.clone() };
         commands.forget_old()?;
         Ok(commands)
     }
@@ -42,7 +43,8 @@ impl Commands {
     /// # Errors
     /// When the record is damaged.
     pub fn get(&self, command: &str, id: &str) -> Result<Option<Remembered>, StoreError> {
-        let Some(bytes) = self.tree.get(key(command, id))? else { return Ok(None) };
+        let bytes = self.db.read(|trees| Ok(trees.commands.get(key(command, id))?))?;
+        let Some(bytes) = bytes else { return Ok(None) };
         let (_, remembered): (u64, Remembered) =
             envelope::open(|| format!("of command {command}/{id}"), &bytes)?;
         Ok(Some(remembered))
@@ -54,8 +56,13 @@ impl Commands {
     /// When the disk fails.
     pub fn set(&self, command: &str, id: &str, remembered: Remembered) -> Result<(), StoreError> {
         let now = milliseconds(SystemTime::now());
-        self.tree.insert(key(command, id), envelope::seal(&(now, remembered)))?;
-        self.db.flush()
+        let record = envelope::seal(&(now, remembered));
+        self.db.insist(|| {
+            self.db.write(|trees| {
+                trees.commands.insert(key(command, id), record.as_slice())?;
+                Ok(())
+            })
+        })
     }
 
     /// Names and ids of commands that were taken on and never came to an end.
@@ -63,29 +70,37 @@ impl Commands {
     /// # Errors
     /// When the store fails.
     pub fn unsettled(&self) -> Result<Vec<(String, String)>, StoreError> {
-        let mut unsettled = Vec::new();
-        for entry in self.tree.iter() {
-            let (key, bytes) = entry?;
-            let text = String::from_utf8_lossy(&key);
-            let Some((command, id)) = text.split_once('/') else { continue };
-            let record = envelope::open::<(u64, Remembered)>(|| format!("of command {text}"), &bytes);
-            if !matches!(record, Ok((_, Remembered::Settled(_)))) {
-                unsettled.push((command.to_owned(), id.to_owned()));
+        self.db.read(|trees| {
+            let mut unsettled = Vec::new();
+            for entry in trees.commands.iter() {
+                let (key, bytes) = entry?;
+                let text = String::from_utf8_lossy(&key);
+                let Some((command, id)) = text.split_once('/') else { continue };
+                let record = envelope::open::<(u64, Remembered)>(|| format!("of command {text}"), &bytes);
+                if !matches!(record, Ok((_, Remembered::Settled(_)))) {
+                    unsettled.push((command.to_owned(), id.to_owned()));
+                }
             }
-        }
-        Ok(unsettled)
+            Ok(unsettled)
+        })
     }
 
     fn forget_old(&self) -> Result<(), StoreError> {
-        let now = milliseconds(SystemTime::now());
-        for entry in self.tree.iter() {
-            let (key, bytes) = entry?;
-            let record = envelope::open::<(u64, Remembered)>(String::new, &bytes);
-            if matches!(record, Ok((at, Remembered::Settled(_))) if at + REMEMBERED_MS < now) {
-                self.tree.remove(key)?;
+        self.db.read(|trees| {
+            let mut settled = Vec::new();
+            for entry in trees.commands.iter() {
+                let (key, bytes) = entry?;
+                let record = envelope::open::<(u64, Remembered)>(String::new, &bytes);
+                if let Ok((at, Remembered::Settled(_))) = record {
+                    settled.push((at, key));
+                }
             }
-        }
-        Ok(())
+            settled.sort_unstable();
+            for (_, key) in &settled[..settled.len().saturating_sub(REMEMBERED)] {
+                trees.commands.remove(key)?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -27,10 +27,7 @@ pub enum StoreError {
         pid: Option<u32>,
     },
     /// The database can't be opened.
-    #[error(
-        "{}: {source}; move this folder away and start again: records come back from the copies beside the \
-         frames", path.display()
-    )]
+    #[error("{}: {source}; `graftd samples rebuild` makes it anew", path.display())]
     Open {
         /// The database's folder.
         path: PathBuf,
@@ -66,6 +63,29 @@ pub enum StoreError {
         /// What must stay free.
         floor_mb: u64,
     },
+    /// Nothing may make room.
+    #[error(
+        "the store is full: {samples} samples, {mb} MB, all of them labelled; raise store.max_mb or \
+         store.max_samples, export and delete some, or let the oldest go with store.drop_labelled"
+    )]
+    LabelsFill {
+        /// How many there are.
+        samples: u64,
+        /// What their frames take.
+        mb: u64,
+    },
+    /// The database could not be opened again after an error of the disk.
+    #[error("{}: it can't be opened after an error of the disk; it is tried again", path.display())]
+    Away {
+        /// The database's folder.
+        path: PathBuf,
+    },
+    /// There is no state where one was looked for.
+    #[error("{}: there is no graftd state in it; name one with --state-dir", path.display())]
+    NoState {
+        /// The folder.
+        path: PathBuf,
+    },
     /// There is no such sample.
     #[error("there is no sample {0}; `graftd samples list` shows what there is")]
     NoSample(SampleId),
@@ -91,9 +111,33 @@ impl StoreError {
         move |source| StoreError::Io { path, source }
     }
 
+    /// Whether it is for want of room that something was not done.
+    pub fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        // sled wraps what the system said, and keeps its kind.
+        let is_full = |error: &std::io::Error| {
+            matches!(error.kind(), StorageFull | QuotaExceeded)
+                || matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+        };
+        match self {
+            StoreError::Io { source, .. }
+            | StoreError::Database(sled::Error::Io(source))
+            | StoreError::Open { source: sled::Error::Io(source), .. } => is_full(source),
+            StoreError::Full { .. } | StoreError::LabelsFill { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether the answer lies in what was asked for rather than in the machine.
     pub fn is_input(&self) -> bool {
-        !matches!(self, StoreError::Database(_) | StoreError::Damaged(_) | StoreError::Full { .. })
+        !matches!(
+            self,
+            StoreError::Database(_)
+                | StoreError::Damaged(_)
+                | StoreError::Away { .. }
+                | StoreError::Full { .. }
+                | StoreError::LabelsFill { .. }
+        )
     }
 }
 

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::files::PASSING;
 
 use super::sample::milliseconds;
-use super::{StoreError, blobs, durable};
+use super::{StoreError, blobs, durable, sealed};
 
 /// Slots that are kept besides the base, the current one and the one before it.
 const KEEP: usize = 10;
@@ -188,7 +188,7 @@ impl Models {
         Ok(())
     }
 
-    fn numbers(&self) -> Result<Vec<u32>, StoreError> {
+    pub(super) fn numbers(&self) -> Result<Vec<u32>, StoreError> {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(StoreError::io(&self.dir))? {
             let entry = entry.map_err(StoreError::io(&self.dir))?;
@@ -198,7 +198,7 @@ impl Models {
         Ok(numbers)
     }
 
-    fn read(&self, slot: u32) -> Result<Slot, StoreError> {
+    pub(super) fn read(&self, slot: u32) -> Result<Slot, StoreError> {
         let path = self.folder(slot).join("slot.json");
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -207,7 +207,7 @@ impl Models {
             }
             Err(error) => return Err(StoreError::io(path)(error)),
         };
-        serde_json::from_slice(&bytes).map_err(|_| StoreError::Damaged(path.display().to_string()))
+        sealed::read(&bytes).map_err(|reason| StoreError::Damaged(format!("{}: {reason}", path.display())))
     }
 
     fn folder(&self, slot: u32) -> PathBuf {
@@ -220,8 +220,7 @@ fn name(slot: u32) -> String {
 }
 
 fn write_record(folder: &Path, slot: &Slot) -> Result<(), StoreError> {
-    let text = serde_json::to_vec_pretty(slot).expect("plain records can be written");
-    durable::write(&folder.join("slot.json"), &text)
+    durable::write(&folder.join("slot.json"), &sealed::write(slot))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::label::{LabelBox, Provenance};
 
-use super::sample::{FoundBox, Labels, Sample, SampleId};
+use super::sample::{FoundBox, Interest, Labels, Sample, SampleId};
 
 /// Before labels said which classes they cover.
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ struct LabelsV1 {
     at_ms: u64,
 }
 
-impl From<SampleV1> for Sample {
+impl From<SampleV1> for SampleV2 {
     fn from(old: SampleV1) -> Self {
         let SampleV1 { id, frame, width, height, taken_ms, source, why, found, labels } = old;
         let labels = labels.map(|LabelsV1 { boxes, provenance, holdout, at_ms }| Labels {
@@ -41,6 +41,51 @@ impl From<SampleV1> for Sample {
             at_ms,
             covers: None,
         });
-        Sample { id, frame, width, height, taken_ms, source, why, found, labels }
+        SampleV2 { id, frame, width, height, taken_ms, source, why, found, labels }
+    }
+}
+
+/// Before samples said how notable and how large they are.
+#[derive(Deserialize)]
+pub(super) struct SampleV2 {
+    id: SampleId,
+    frame: String,
+    width: u32,
+    height: u32,
+    taken_ms: u64,
+    source: String,
+    why: String,
+    found: Vec<FoundBox>,
+    labels: Option<Labels>,
+}
+
+impl From<SampleV2> for Sample {
+    fn from(old: SampleV2) -> Self {
+        let SampleV2 { id, frame, width, height, taken_ms, source, why, found, labels } = old;
+        let interest = interest_of(&why);
+        // The size is looked up, and the change counted, when the store is brought to this version.
+        Sample {
+            id,
+            frame,
+            width,
+            height,
+            taken_ms,
+            source,
+            why,
+            found,
+            labels,
+            interest,
+            bytes: 0,
+            change: 0,
+        }
+    }
+}
+
+/// What the words of versions 1 and 2 say.
+pub(super) fn interest_of(why: &str) -> Interest {
+    match why {
+        "random" => Interest::Ordinary,
+        "asked for" => Interest::Asked,
+        _ => Interest::Notable,
     }
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::envelope::{self, Record};
-use super::{Database, StoreError};
+use super::StoreError;
+use super::database::Database;
 
 /// Messages that wait, at most; then the oldest that may go (events) makes room.
 const CAPACITY: u64 = 10_000;
@@ -29,24 +30,23 @@ impl Record for Message {}
 #[derive(Debug)]
 pub struct Outbox {
     db: Database,
-    waiting: sled::Tree,
-    aside: sled::Tree,
     next: AtomicU64,
     length: AtomicU64,
 }
 
 impl Outbox {
     pub(super) fn open(db: &Database) -> Result<Self, StoreError> {
-        let (waiting, aside) = (db.tree("outbox")?, db.tree("outbox_aside")?);
-        // Numbers never come back, so that an acknowledgement always means one message.
-        let mut next = 0;
-        for tree in [&waiting, &aside] {
-            if let Some((key, _)) = tree.last()? {
-                next = next.max(number(&key)? + 1);
+        let (next, length) = db.read(|trees| {
+            // Numbers never come back, so that an acknowledgement always means one message.
+            let mut next = 0;
+            for tree in [&trees.outbox, &trees.aside] {
+                if let Some((key, _)) = tree.last()? {
+                    next = next.max(number(&key)? + 1);
+                }
             }
-        }
-        let length = waiting.len() as u64;
-        Ok(Outbox { db: db.clone(), waiting, aside, next: next.into(), length: length.into() })
+            Ok((next, trees.outbox.len() as u64))
+        })?;
+        Ok(Outbox { db: db.clone(), next: next.into(), length: length.into() })
     }
 
     /// Adds a message at the end. When this returns it survives a power cut.
@@ -58,9 +58,13 @@ impl Outbox {
             self.make_room()?;
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.waiting.insert(id.to_be_bytes(), envelope::seal(message))?;
-        self.length.fetch_add(1, Ordering::Relaxed);
-        self.db.flush()
+        let old = self.db.insist(|| {
+            self.db.write(|trees| Ok(trees.outbox.insert(id.to_be_bytes(), envelope::seal(message))?))
+        })?;
+        if old.is_none() {
+            self.length.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The first message after number `after` (of all when none), and its number.
@@ -68,10 +72,12 @@ impl Outbox {
     /// # Errors
     /// When the store fails. A damaged message is removed and reported.
     pub fn next(&self, after: Option<u64>) -> Result<Option<(u64, Message)>, StoreError> {
-        let start = after.map_or(0, |after| after + 1);
-        for entry in self.waiting.range(start.to_be_bytes()..) {
-            let (key, bytes) = entry?;
+        let mut start = after.map_or(0, |after| after + 1);
+        while let Some((key, bytes)) =
+            self.db.read(|trees| Ok(trees.outbox.range(start.to_be_bytes()..).next().transpose()?))?
+        {
             let id = number(&key)?;
+            start = id + 1;
             match envelope::open(|| format!("of message {id}"), &bytes) {
                 Ok(message) => return Ok(Some((id, message))),
                 Err(error) => {
@@ -96,14 +102,16 @@ impl Outbox {
     /// # Errors
     /// When the disk fails.
     pub fn set_aside(&self, id: u64) -> Result<(), StoreError> {
-        if let Some(bytes) = self.waiting.get(id.to_be_bytes())? {
-            self.aside.insert(id.to_be_bytes(), bytes)?;
-            while self.aside.len() > ASIDE {
-                self.aside.pop_min()?;
+        let removed = self.db.write(|trees| {
+            let Some(bytes) = trees.outbox.get(id.to_be_bytes())? else { return Ok(None) };
+            trees.aside.insert(id.to_be_bytes(), bytes)?;
+            while trees.aside.len() > ASIDE {
+                trees.aside.pop_min()?;
             }
-            self.remove(id)?;
-        }
-        self.db.flush()
+            Ok(trees.outbox.remove(id.to_be_bytes())?)
+        })?;
+        self.count_out(removed.is_some());
+        Ok(())
     }
 
     /// Messages that wait.
@@ -118,29 +126,36 @@ impl Outbox {
 
     /// Messages that were set aside.
     pub fn aside(&self) -> u64 {
-        self.aside.len() as u64
+        self.db.read(|trees| Ok(trees.aside.len() as u64)).unwrap_or_default()
     }
 
     fn remove(&self, id: u64) -> Result<(), StoreError> {
-        if self.waiting.remove(id.to_be_bytes())?.is_some() {
-            self.length.fetch_sub(1, Ordering::Relaxed);
-        }
+        let removed = self.db.read(|trees| Ok(trees.outbox.remove(id.to_be_bytes())?))?;
+        self.count_out(removed.is_some());
         Ok(())
     }
 
-    fn make_room(&self) -> Result<(), StoreError> {
-        for entry in self.waiting.iter() {
-            let (key, bytes) = entry?;
-            let id = number(&key)?;
-            if envelope::open::<Message>(|| format!("of message {id}"), &bytes)
-                .is_ok_and(|message| !message.droppable)
-            {
-                continue;
-            }
-            tracing::warn!("the outbox holds {CAPACITY} messages; the oldest event is dropped");
-            return self.remove(id);
+    fn count_out(&self, is_removed: bool) {
+        if is_removed {
+            self.length.fetch_sub(1, Ordering::Relaxed);
         }
-        Ok(())
+    }
+
+    fn make_room(&self) -> Result<(), StoreError> {
+        let oldest = self.db.read(|trees| {
+            for entry in trees.outbox.iter() {
+                let (key, bytes) = entry?;
+                let id = number(&key)?;
+                let message = envelope::open::<Message>(String::new, &bytes);
+                if message.map_or(true, |message| message.droppable) {
+                    return Ok(Some(id));
+                }
+            }
+            Ok(None)
+        })?;
+        let Some(oldest) = oldest else { return Ok(()) };
+        tracing::warn!("the outbox holds {CAPACITY} messages; the oldest event is dropped");
+        self.remove(oldest)
     }
 }
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::envelope::{self, Record};
-use super::{Database, StoreError};
+use super::StoreError;
+use super::database::Database;
 
 const KEY: &str = "run";
 
@@ -28,12 +29,11 @@ impl Record for PendingRun {}
 #[derive(Debug)]
 pub struct Pending {
     db: Database,
-    tree: sled::Tree,
 }
 
 impl Pending {
-    pub(super) fn open(db: &Database) -> Result<Self, StoreError> {
-        Ok(Pending { db: db.clone(), tree: db.tree("pending")? })
+    pub(super) fn open(db: &Database) -> Self {
+        Pending { db: db.clone() }
     }
 
     /// The run that was begun, if any.
@@ -41,7 +41,7 @@ impl Pending {
     /// # Errors
     /// When the record is damaged.
     pub fn run(&self) -> Result<Option<PendingRun>, StoreError> {
-        let Some(bytes) = self.tree.get(KEY)? else { return Ok(None) };
+        let Some(bytes) = self.db.read(|trees| Ok(trees.pending.get(KEY)?))? else { return Ok(None) };
         envelope::open(|| "of the run that goes on".into(), &bytes).map(Some)
     }
 
@@ -50,10 +50,14 @@ impl Pending {
     /// # Errors
     /// When the disk fails.
     pub fn set(&self, run: Option<&PendingRun>) -> Result<(), StoreError> {
-        match run {
-            Some(run) => self.tree.insert(KEY, envelope::seal(run))?,
-            None => self.tree.remove(KEY)?,
-        };
-        self.db.flush()
+        self.db.insist(|| {
+            self.db.write(|trees| {
+                match run {
+                    Some(run) => trees.pending.insert(KEY, envelope::seal(run))?,
+                    None => trees.pending.remove(KEY)?,
+                };
+                Ok(())
+            })
+        })
     }
 }

@@ -10,15 +10,22 @@ use uuid::Uuid;
 use crate::label::{LabelBox, Provenance};
 
 use super::envelope::Record;
-use super::older::SampleV1;
+use super::older::{SampleV1, SampleV2};
 
 /// Names a sample; ids of later samples are greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SampleId(pub(super) Uuid);
 
 impl SampleId {
-    pub(super) fn new() -> Self {
-        SampleId(Uuid::now_v7())
+    /// A new id, greater than `last` whatever the clock says: one that was years ahead once must not make all
+    /// later samples older than those of that day.
+    pub(super) fn after(last: Option<SampleId>) -> Self {
+        let new = Uuid::now_v7();
+        let Some(SampleId(last)) = last.filter(|last| last.0 >= new) else { return SampleId(new) };
+        // A UUIDv7 begins with 48 bits of milliseconds; what is random in it stays so.
+        let (last, mut bytes) = (last.as_u128() >> 80, *new.as_bytes());
+        bytes[..6].copy_from_slice(&(last + 1).to_be_bytes()[10..]);
+        SampleId(Uuid::from_bytes(bytes))
     }
 }
 
@@ -81,6 +88,19 @@ pub struct NewLabels {
     pub holdout: Option<bool>,
 }
 
+/// How much an unlabelled frame is worth its room: what is ordinary goes first when the store is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interest {
+    /// Kept by chance, to know what is usual.
+    #[default]
+    Ordinary,
+    /// The model has something to learn from it.
+    Notable,
+    /// Somebody wanted it.
+    Asked,
+}
+
 /// What is known of a frame when it is kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewSample {
@@ -94,6 +114,8 @@ pub struct NewSample {
     pub source: String,
     /// Why it was kept.
     pub why: String,
+    /// How much it is worth its room while it has no labels.
+    pub interest: Interest,
     /// What the model found on it.
     pub found: Vec<FoundBox>,
 }
@@ -119,14 +141,25 @@ pub struct Sample {
     pub found: Vec<FoundBox>,
     /// The truth, once somebody has told it.
     pub labels: Option<Labels>,
+    /// How much it is worth its room while it has no labels. Copies from before there was such a field lack
+    /// it, as they do the next two.
+    #[serde(default)]
+    pub interest: Interest,
+    /// Size of its frame's file.
+    #[serde(default)]
+    pub bytes: u64,
+    /// The number of the change that made the record what it is: of two that differ the greater counts.
+    #[serde(default)]
+    pub change: u64,
 }
 
 impl Record for Sample {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn read_older(version: u8, body: &[u8]) -> Option<Self> {
         match version {
-            1 => postcard::from_bytes::<SampleV1>(body).ok().map(Sample::from),
+            1 => postcard::from_bytes::<SampleV1>(body).ok().map(|old| SampleV2::from(old).into()),
+            2 => postcard::from_bytes::<SampleV2>(body).ok().map(Sample::from),
             _ => None,
         }
     }
@@ -135,4 +168,22 @@ impl Record for Sample {
 /// Milliseconds since 1970.
 pub(super) fn milliseconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_ids_are_greater_whatever_the_clock_says() {
+        let first = SampleId::after(None);
+        let tomorrow = SampleId(Uuid::from_u128(first.0.as_u128() + (86_400_000 << 80)));
+        let mut last = tomorrow;
+        for _ in 0..100 {
+            let next = SampleId::after(Some(last));
+            assert!(next > last && next.0.get_version_num() == 7);
+            last = next;
+        }
+        assert!(SampleId::after(Some(first)) < tomorrow, "the clock is right again");
+    }
 }

@@ -1,20 +1,31 @@
 //! The samples: kept, labelled, listed, counted.
 
+use std::collections::VecDeque;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
 use crate::dataset::Example;
+use crate::files::free_space;
 
-use super::blobs::Blobs;
+use super::blobs::{Blobs, hex};
+use super::changes::Changes;
+use super::database::{Database, Trees};
+use super::index::{self, State, Totals};
+use super::limits::Limits;
 use super::sample::{Labels, NewLabels, NewSample, Sample, SampleId, milliseconds};
-use super::{Database, StoreError, envelope};
+use super::{StoreError, durable, envelope, sealed};
 
-/// Frames are refused while less than this is free where they lie, bytes.
-const FREE_FLOOR: u64 = 64 * 1024 * 1024;
+pub(super) const CLASSES: &str = "classes";
+pub(super) const TOTALS: &str = "totals";
+pub(super) const CHANGE: &str = "change";
+/// Records that are read at a time when all are gone through.
+const PAGE: usize = 64;
 
 /// How many samples there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,94 +36,88 @@ pub struct Counts {
     pub labelled: u64,
     /// Labelled, to measure on.
     pub holdout: u64,
+    /// What their frames take, bytes.
+    pub bytes: u64,
 }
 
 /// The kept frames.
 #[derive(Debug)]
 pub struct Samples {
-    db: Database,
-    blobs: Blobs,
-    records: sled::Tree,
-    /// One key per sample: the letter of its state, then its id.
-    by_state: sled::Tree,
-    meta: sled::Tree,
+    pub(super) db: Database,
+    pub(super) blobs: Blobs,
+    pub(super) changes: Changes,
+    limits: Limits,
     /// One writer at a time: a record and the copy beside its frame must tell the same.
-    writing: Mutex<()>,
+    writer: Mutex<Writer>,
 }
 
-/// The question that `by_state` answers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Unlabelled = b'u' as isize,
-    Learn = b'l' as isize,
-    Holdout = b'h' as isize,
+/// What the next change goes on from.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    /// The newest sample.
+    pub last: Option<SampleId>,
+    /// The number of the last change, whether it came to an end or not.
+    pub change: u64,
+    /// As in the database.
+    pub totals: Totals,
+    /// How often the database had been opened when all was last known to be whole.
+    pub opening: u64,
 }
 
-impl State {
-    fn of(sample: &Sample) -> Self {
-        match &sample.labels {
-            Some(labels) if labels.provenance.is_truth() && labels.holdout => State::Holdout,
-            Some(labels) if labels.provenance.is_truth() => State::Learn,
-            _ => State::Unlabelled,
-        }
-    }
-
-    fn key(self, id: SampleId) -> [u8; 17] {
-        let mut key = [self as u8; 17];
-        key[1..].copy_from_slice(id.0.as_bytes());
-        key
-    }
+/// The class names beside the database, for the day when it is lost.
+#[derive(Serialize, Deserialize)]
+struct ClassFile {
+    classes: Vec<String>,
 }
 
 impl Samples {
-    pub(super) fn open(db: &Database, dir: &Path) -> Result<Self, StoreError> {
+    /// Opens the samples. `restore` has records, copies and counts compared with each other; where the
+    /// numbers of the last change differ they are so in any case.
+    pub(super) fn open(
+        db: &Database,
+        dir: &Path,
+        limits: &Limits,
+        restore: bool,
+    ) -> Result<Self, StoreError> {
         let samples = Samples {
             db: db.clone(),
-            blobs: Blobs::open(dir)?,
-            records: db.tree("samples")?,
-            by_state: db.tree("samples_by_state")?,
-            meta: db.tree("meta")?,
-            writing: Mutex::new(()),
+            blobs: Blobs::new(dir),
+            changes: Changes::open(db.dir())?,
+            limits: limits.clone(),
+            writer: Mutex::default(),
         };
-        samples.restore()?;
+        let (change, totals, last) = db.read(|trees| {
+            let totals = trees.meta.get(TOTALS)?;
+            let totals = totals.and_then(|bytes| envelope::open::<Totals>(String::new, &bytes).ok());
+            Ok((change_in(trees)?, totals, trees.samples.last()?))
+        })?;
+        match (totals, change) {
+            (Some(totals), Some(change)) if !restore && samples.changes.get() == Some(change) => {
+                let last = last.and_then(|(key, _)| uuid::Uuid::from_slice(&key).ok()).map(SampleId);
+                *samples.writer() = Writer { last, change, totals, opening: db.opening() };
+            }
+            _ => samples.restore(&mut samples.writer())?,
+        }
         Ok(samples)
     }
 
-    /// Puts back records that are missing or damaged from the copies beside the frames.
-    fn restore(&self) -> Result<(), StoreError> {
-        let mut restored = 0;
-        for copy in self.blobs.copies()? {
-            match self.get(copy.id) {
-                Ok(_) => {}
-                Err(StoreError::NoSample(_) | StoreError::Damaged(_)) => {
-                    self.put(&copy, None)?;
-                    restored += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if restored > 0 {
-            tracing::warn!("{restored} samples had no whole record; they are restored from their copies");
-            self.db.flush()?;
-        }
-        Ok(())
-    }
-
-    /// Keeps a frame (JPEG or PNG bytes). When this returns the sample survives a power cut.
+    /// Keeps a frame (JPEG or PNG bytes). When this returns the sample survives a power cut. Where the
+    /// limits are reached, others make room.
     ///
     /// # Errors
-    /// When the disk is full or fails; nothing is kept then.
+    /// When there is no room or the disk fails; nothing is kept then.
     pub fn add(&self, frame: &[u8], new: NewSample) -> Result<Sample, StoreError> {
-        let _writing = self.write_lock();
-        let dir = self.db.dir.clone();
-        if let Some(free) =
-            crate::files::free_space(&dir).filter(|&free| free < FREE_FLOOR + frame.len() as u64)
-        {
-            return Err(StoreError::Full { path: dir, free_mb: free >> 20, floor_mb: FREE_FLOOR >> 20 });
+        let mut writer = self.writer();
+        if writer.opening != self.db.opening() {
+            // The disk failed in the middle of something.
+            self.restore(&mut writer)?;
         }
+        self.make_room(&mut writer, frame.len() as u64)?;
+        let (name, is_new) = self.blobs.put(frame)?;
+        writer.change += 1;
         let sample = Sample {
-            id: SampleId::new(),
-            frame: self.blobs.put(frame)?,
+            id: SampleId::after(writer.last),
+            frame: name,
             width: new.width,
             height: new.height,
             taken_ms: milliseconds(new.taken),
@@ -120,10 +125,21 @@ impl Samples {
             why: new.why,
             found: new.found,
             labels: None,
+            interest: new.interest,
+            bytes: frame.len() as u64,
+            change: writer.change,
         };
-        self.blobs.write_copy(&sample)?;
-        self.put(&sample, None)?;
-        self.db.flush()?;
+        let kept = self.blobs.write_copy(&sample);
+        let kept = kept.and_then(|()| self.commit(&mut writer, sample.id, Some(&sample)));
+        if let Err(error) = kept {
+            // A record that stays in spite of this goes when the two are compared next.
+            let _ = self.blobs.remove_copy(&sample);
+            if is_new {
+                let _ = self.blobs.remove(&sample.frame);
+            }
+            return Err(error);
+        }
+        writer.last = Some(sample.id);
         Ok(sample)
     }
 
@@ -134,7 +150,7 @@ impl Samples {
     /// # Errors
     /// When there is no such sample or the disk fails.
     pub fn label(&self, id: SampleId, new: NewLabels, share: f64) -> Result<Sample, StoreError> {
-        let _writing = self.write_lock();
+        let mut writer = self.writer();
         let old = self.get(id)?;
         let was = old.labels.as_ref().map(|labels| labels.holdout);
         let holdout = new.holdout.or(was).unwrap_or_else(|| falls_into_share(id, share));
@@ -150,11 +166,11 @@ impl Samples {
             at_ms: milliseconds(SystemTime::now()),
             covers,
         };
-        let new = Sample { labels: Some(labels), ..old.clone() };
+        writer.change += 1;
+        let new = Sample { labels: Some(labels), change: writer.change, ..old.clone() };
         // As in `add` the copy comes first: where it can't be written nothing has changed.
-        self.blobs.write_copy(&new)?;
-        self.put(&new, Some(&old))?;
-        self.db.flush()?;
+        self.db.insist(|| self.blobs.write_copy(&new))?;
+        self.db.insist(|| self.commit(&mut writer, id, Some(&new)))?;
         Ok(new)
     }
 
@@ -163,19 +179,64 @@ impl Samples {
     /// # Errors
     /// When there is no such sample or the disk fails.
     pub fn delete(&self, id: SampleId) -> Result<(), StoreError> {
-        let _writing = self.write_lock();
+        let mut writer = self.writer();
         let sample = self.get(id)?;
-        // The copy goes first: a record without a copy is whole, a copy without a record would come back.
-        self.blobs.remove_copy(&sample)?;
-        let key = State::of(&sample).key(id);
-        self.transact(|records, states| {
-            records.remove(id.0.as_bytes().as_slice())?;
-            states.remove(key.as_slice())?;
-            Ok(())
-        })?;
-        self.db.flush()?;
-        let shared = self.iter().any(|other| other.is_ok_and(|other| other.frame == sample.frame));
-        if shared { Ok(()) } else { self.blobs.remove(&sample.frame) }
+        self.forget(&mut writer, &sample)
+    }
+
+    fn forget(&self, writer: &mut Writer, sample: &Sample) -> Result<(), StoreError> {
+        writer.change += 1;
+        // From here to the end the numbers differ, and what a power cut leaves is put right at the next
+        // start: a record without copy and frame is one that was being deleted.
+        self.changes.set(writer.change)?;
+        let is_alone = self.blobs.is_alone(sample)?;
+        self.blobs.remove_copy(sample)?;
+        if is_alone {
+            self.blobs.remove(&sample.frame)?;
+        }
+        self.commit(writer, sample.id, None)
+    }
+
+    /// Makes room for a frame, or says why there is none.
+    fn make_room(&self, writer: &mut Writer, bytes: u64) -> Result<(), StoreError> {
+        let dir = self.db.dir();
+        let floor = self.limits.min_free();
+        while writer.totals.samples() >= self.limits.max_samples
+            || writer.totals.bytes + bytes > self.limits.max_bytes()
+        {
+            let Some(first) = self.first_to_go()? else {
+                return Err(StoreError::LabelsFill {
+                    samples: writer.totals.samples(),
+                    mb: writer.totals.bytes >> 20,
+                });
+            };
+            tracing::debug!("sample {first} makes room");
+            let sample = self.get(first)?;
+            self.forget(writer, &sample)?;
+        }
+        match free_space(dir) {
+            Some(free) if free < floor + bytes => Err(StoreError::Full {
+                path: dir.to_owned(),
+                free_mb: free >> 20,
+                floor_mb: self.limits.min_free_mb,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn first_to_go(&self) -> Result<Option<SampleId>, StoreError> {
+        let may_go: &[State] = match self.limits.drop_labelled {
+            true => &[State::Unlabelled, State::Learn, State::Holdout],
+            false => &[State::Unlabelled],
+        };
+        self.db.read(|trees| {
+            for state in may_go {
+                if let Some(entry) = trees.by_state.scan_prefix(state.prefix()).next() {
+                    return index::id_in(&entry?.0).map(Some);
+                }
+            }
+            Ok(None)
+        })
     }
 
     /// One sample.
@@ -183,15 +244,46 @@ impl Samples {
     /// # Errors
     /// When there is no such sample or its record is damaged.
     pub fn get(&self, id: SampleId) -> Result<Sample, StoreError> {
-        let bytes = self.records.get(id.0.as_bytes())?.ok_or(StoreError::NoSample(id))?;
-        envelope::open(|| id.to_string(), &bytes)
+        self.db.read(|trees| {
+            let bytes = trees.samples.get(id.0.as_bytes())?.ok_or(StoreError::NoSample(id))?;
+            envelope::open(|| id.to_string(), &bytes)
+        })
     }
 
-    /// All samples, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = Result<Sample, StoreError>> + use<> {
-        self.records.iter().map(|entry| {
+    /// All samples, oldest first. One that is added or changed meanwhile may or may not be seen.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Sample, StoreError>> + use<'_> {
+        self.raw().map(|entry| {
             let (key, bytes) = entry?;
-            envelope::open(|| super::blobs::hex(&key), &bytes)
+            envelope::open(|| hex(&key), &bytes)
+        })
+    }
+
+    /// All records as they lie in the database, a page at a time: nobody holds a handle in between.
+    pub(super) fn raw(
+        &self,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<'_> {
+        let mut page: VecDeque<(sled::IVec, sled::IVec)> = VecDeque::new();
+        let mut after = Bound::Unbounded;
+        let mut is_end = false;
+        std::iter::from_fn(move || {
+            if page.is_empty() && !is_end {
+                let next = self.db.read(|trees| {
+                    let range = trees.samples.range::<sled::IVec, _>((after.clone(), Bound::Unbounded));
+                    Ok(range.take(PAGE).collect::<Result<VecDeque<_>, _>>()?)
+                });
+                match next {
+                    Ok(next) => page = next,
+                    Err(error) => {
+                        is_end = true;
+                        return Some(Err(error));
+                    }
+                }
+                is_end = page.len() < PAGE;
+                if let Some((last, _)) = page.back() {
+                    after = Bound::Excluded(last.clone());
+                }
+            }
+            page.pop_front().map(Ok)
         })
     }
 
@@ -200,14 +292,24 @@ impl Samples {
         self.blobs.path(&sample.frame)
     }
 
-    /// How many there are.
-    pub fn counts(&self) -> Counts {
-        let of = |state: State| self.by_state.scan_prefix([state as u8]).count() as u64;
-        let (labelled, holdout) = (of(State::Learn), of(State::Holdout));
-        Counts { samples: of(State::Unlabelled) + labelled + holdout, labelled, holdout }
+    /// The name under which the store would keep a frame of these bytes ([`Sample::frame`]).
+    pub fn frame_name(bytes: &[u8]) -> String {
+        Blobs::name_of(bytes)
     }
 
-    /// What may be learnt from and what must be measured on, oldest first.
+    /// How many there are.
+    pub fn counts(&self) -> Counts {
+        let totals = self.writer().totals;
+        Counts {
+            samples: totals.samples(),
+            labelled: totals.learn,
+            holdout: totals.holdout,
+            bytes: totals.bytes,
+        }
+    }
+
+    /// What may be learnt from and what must be measured on, oldest first. A sample whose frame is gone is
+    /// left out, and said.
     ///
     /// # Errors
     /// When a record is damaged.
@@ -217,18 +319,26 @@ impl Samples {
             numbers.iter().filter_map(|&number| classes.get(number as usize).cloned()).collect()
         };
         let of = |state: State| -> Result<Vec<Example>, StoreError> {
-            let keys = self.by_state.scan_prefix([state as u8]).keys();
-            keys.map(|key| {
-                let key = key?;
-                let id = uuid::Uuid::from_slice(&key[1..])
-                    .map_err(|_| StoreError::Damaged("of an index".into()))?;
-                let sample = self.get(SampleId(id))?;
+            let keys: Vec<sled::IVec> = self.db.read(|trees| {
+                Ok(trees.by_state.scan_prefix(state.prefix()).keys().collect::<Result<_, _>>()?)
+            })?;
+            let mut examples = Vec::with_capacity(keys.len());
+            for key in keys {
+                let sample = self.get(index::id_in(&key)?)?;
                 let picture = self.frame_path(&sample);
+                if !picture.exists() {
+                    tracing::error!(
+                        "sample {}: its frame {} is missing; it is left out (`graftd samples verify` tells more)",
+                        sample.id,
+                        picture.display()
+                    );
+                    continue;
+                }
                 let (labels, covers) =
                     sample.labels.map(|labels| (labels.boxes, labels.covers)).unwrap_or_default();
-                Ok(Example { picture, labels, covers: covers.map(names) })
-            })
-            .collect()
+                examples.push(Example { picture, labels, covers: covers.map(names) });
+            }
+            Ok(examples)
         };
         Ok((of(State::Learn)?, of(State::Holdout)?))
     }
@@ -238,9 +348,14 @@ impl Samples {
     /// # Errors
     /// When the record is damaged.
     pub fn classes(&self) -> Result<Vec<String>, StoreError> {
-        match self.meta.get("classes")? {
-            Some(bytes) => envelope::open(|| "classes".into(), &bytes),
-            None => Ok(Vec::new()),
+        let told = self.db.read(|trees| match trees.meta.get(CLASSES)? {
+            Some(bytes) => envelope::open(|| "of the classes".into(), &bytes).map(Some),
+            None => Ok(None),
+        });
+        match (told, self.classes_beside()) {
+            (Ok(Some(classes)), _) | (Ok(None) | Err(StoreError::Damaged(_)), Some(classes)) => Ok(classes),
+            (Ok(None), None) => Ok(Vec::new()),
+            (Err(error), _) => Err(error),
         }
     }
 
@@ -249,41 +364,74 @@ impl Samples {
     /// # Errors
     /// When the disk fails.
     pub fn set_classes(&self, classes: &[String]) -> Result<(), StoreError> {
-        self.meta.insert("classes", envelope::seal(&classes.to_vec()))?;
-        self.db.flush()
+        let file = ClassFile { classes: classes.to_vec() };
+        self.db.insist(|| {
+            durable::write(&self.classes_path(), &sealed::write(&file))?;
+            self.db.write(|trees| {
+                trees.meta.insert(CLASSES, envelope::seal(&file.classes))?;
+                Ok(())
+            })
+        })
     }
 
-    fn put(&self, new: &Sample, old: Option<&Sample>) -> Result<(), StoreError> {
-        let (record, key) = (envelope::seal(new), State::of(new).key(new.id));
-        let old_key = old.map(|old| State::of(old).key(old.id));
-        self.transact(|records, states| {
-            records.insert(new.id.0.as_bytes().as_slice(), record.as_slice())?;
-            if let Some(old_key) = old_key {
-                states.remove(old_key.as_slice())?;
+    fn classes_beside(&self) -> Option<Vec<String>> {
+        let bytes = std::fs::read(self.classes_path()).ok()?;
+        match sealed::read::<ClassFile>(&bytes) {
+            Ok(file) => Some(file.classes),
+            Err(error) => {
+                tracing::error!("{}: {error}", self.classes_path().display());
+                None
             }
-            states.insert(key.as_slice(), &[])?;
-            Ok(())
-        })
+        }
     }
 
-    fn transact(
-        &self,
-        change: impl Fn(
-            &sled::transaction::TransactionalTree,
-            &sled::transaction::TransactionalTree,
-        ) -> Result<(), ConflictableTransactionError<()>>,
-    ) -> Result<(), StoreError> {
-        let done = (&self.records, &self.by_state).transaction(|(records, states)| change(records, states));
-        done.map_err(|error| match error {
-            TransactionError::Storage(error) => StoreError::Database(error),
-            TransactionError::Abort(()) => unreachable!("no change aborts"),
-        })
+    fn classes_path(&self) -> PathBuf {
+        self.db.dir().join("classes.json")
     }
 
-    fn write_lock(&self) -> std::sync::MutexGuard<'_, ()> {
-        // It guards an order of writes, no data that a panic could leave torn.
-        self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Gives a sample a record, or none, keeps index and counts in step, and numbers the change, here and
+    /// outside; survives a power cut when it returns. Done twice it is as if done once.
+    fn commit(&self, writer: &mut Writer, id: SampleId, new: Option<&Sample>) -> Result<(), StoreError> {
+        let change = writer.change;
+        self.changes.set(change)?;
+        writer.totals = self.db.write(|trees| {
+            let all = (&trees.samples, &trees.by_state, &trees.meta);
+            let done = all.transaction(|(records, states, meta)| {
+                let whole = |bytes: sled::IVec| envelope::open::<Sample>(String::new, &bytes).ok();
+                let told = meta.get(TOTALS)?;
+                let told = told.and_then(|bytes| envelope::open::<Totals>(String::new, &bytes).ok());
+                let mut totals = told.unwrap_or_default();
+                if let Some(old) = records.remove(id.0.as_bytes().as_slice())?.and_then(whole) {
+                    states.remove(index::key(&old).as_slice())?;
+                    totals.remove(&old);
+                }
+                if let Some(new) = new {
+                    records.insert(id.0.as_bytes().as_slice(), envelope::seal(new))?;
+                    states.insert(index::key(new).as_slice(), &[])?;
+                    totals.add(new);
+                }
+                meta.insert(TOTALS, envelope::seal(&totals))?;
+                meta.insert(CHANGE, change.to_be_bytes().as_slice())?;
+                Ok::<Totals, ConflictableTransactionError<()>>(totals)
+            });
+            done.map_err(|error| match error {
+                TransactionError::Storage(error) => StoreError::Database(error),
+                TransactionError::Abort(()) => unreachable!("no change aborts"),
+            })
+        })?;
+        Ok(())
     }
+
+    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
+        // What a panic left behind is of the last change that came to an end.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The number of the last change that the database knows.
+pub(super) fn change_in(trees: &Trees) -> Result<Option<u64>, StoreError> {
+    let bytes = trees.meta.get(CHANGE)?;
+    Ok(bytes.and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?))))
 }
 
 /// Whether a sample falls into a share of all, by the random part of its id.

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use graftd::label::{LabelBox, Provenance};
-use graftd::store::{NewLabels, NewSample};
+use graftd::store::{Interest, NewLabels, NewSample};
 
 /// A frame that is small and was kept for a test.
 pub fn new_sample(source: &str) -> NewSample {
@@ -13,6 +13,7 @@ pub fn new_sample(source: &str) -> NewSample {
         taken: SystemTime::now(),
         source: source.into(),
         why: "test".into(),
+        interest: Interest::Notable,
         found: vec![],
     }
 }

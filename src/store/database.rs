@@ -1,0 +1,237 @@
+//! sled, kept alive: opened again when a full disk has made it refuse, put aside when it can't be read.
+//!
+//! After an error of the disk sled refuses every write until it is opened anew, and it can only be opened
+//! anew when nobody holds a handle any more. So nobody holds one: work on the trees goes through
+//! [`Database::read`] and [`Database::write`].
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use super::ballast::Ballast;
+use super::sample::milliseconds;
+use super::{StoreError, durable};
+
+/// The database's folder in the state directory.
+pub(super) const FOLDER: &str = "store";
+
+/// The trees of the open database. No handle may outlive the closure that gets it.
+#[derive(Debug)]
+pub(super) struct Trees {
+    db: sled::Db,
+    /// Records of samples, by id.
+    pub samples: sled::Tree,
+    /// One key per sample: its state, how notable it is, its id.
+    pub by_state: sled::Tree,
+    /// Single records by name.
+    pub meta: sled::Tree,
+    /// Messages that wait for the broker, by number.
+    pub outbox: sled::Tree,
+    /// Messages that no broker would take, by number.
+    pub aside: sled::Tree,
+    /// Commands that were taken on, by name and id.
+    pub commands: sled::Tree,
+    /// The run that goes on.
+    pub pending: sled::Tree,
+}
+
+impl Trees {
+    fn open(path: &Path) -> Result<Self, sled::Error> {
+        let config = sled::Config::new().path(path).cache_capacity(16 * 1024 * 1024).flush_every_ms(None);
+        let db = config.open()?;
+        Ok(Trees {
+            samples: db.open_tree("samples")?,
+            by_state: db.open_tree("samples_by_state")?,
+            meta: db.open_tree("meta")?,
+            outbox: db.open_tree("outbox")?,
+            aside: db.open_tree("outbox_aside")?,
+            commands: db.open_tree("commands")?,
+            pending: db.open_tree("pending")?,
+            db,
+        })
+    }
+}
+
+/// The database of a state directory.
+#[derive(Debug, Clone)]
+pub(super) struct Database(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    /// None while it can't be opened.
+    trees: RwLock<Option<Trees>>,
+    /// sled refuses everything until it is opened again.
+    refuses: AtomicBool,
+    /// How often it was opened.
+    opening: AtomicU64,
+    ballast: Ballast,
+}
+
+impl Database {
+    /// Opens the database in a state directory, or makes a new one. One that is there and can't be read is
+    /// moved aside, never deleted.
+    pub fn open(dir: &Path, ballast: Ballast) -> Result<Self, StoreError> {
+        let path = dir.join(FOLDER);
+        let trees = match open_trees(&path) {
+            Err(Refusal::Damaged(reason)) => {
+                let aside = move_aside(dir)?;
+                tracing::error!(
+                    "{}: {reason}; it is moved to {} and made anew from the copies beside the frames",
+                    path.display(),
+                    aside.display(),
+                );
+                open_trees(&path)
+            }
+            opened => opened,
+        };
+        let trees = trees.map_err(|refusal| refusal.into_error(&path))?;
+        Ok(Database(Arc::new(Shared {
+            dir: dir.to_owned(),
+            trees: RwLock::new(Some(trees)),
+            refuses: AtomicBool::new(false),
+            opening: AtomicU64::new(1),
+            ballast,
+        })))
+    }
+
+    /// Opens the database only if there is one that can be read, and changes nothing but what sled does on
+    /// opening.
+    pub fn look_into(dir: &Path) -> Result<Trees, StoreError> {
+        let path = dir.join(FOLDER);
+        open_trees(&path).map_err(|refusal| refusal.into_error(&path))
+    }
+
+    /// How often it was opened: what was in flight when the disk failed is uncertain after that.
+    pub fn opening(&self) -> u64 {
+        self.0.opening.load(Ordering::Acquire)
+    }
+
+    /// The state directory.
+    pub fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// The room that is held back for what must not be refused.
+    pub fn ballast(&self) -> &Ballast {
+        &self.0.ballast
+    }
+
+    /// Looks something up.
+    pub fn read<T>(&self, work: impl FnOnce(&Trees) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.0.refuses.load(Ordering::Acquire) {
+            self.reopen()?;
+        }
+        let result = match &*self.0.trees.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(trees) => work(trees),
+            None => Err(StoreError::Away { path: self.0.dir.join(FOLDER) }),
+        };
+        if matches!(&result, Err(StoreError::Database(sled::Error::Io(_)))) {
+            self.0.refuses.store(true, Ordering::Release);
+        }
+        result
+    }
+
+    /// Changes something; when this returns it survives a power cut.
+    pub fn write<T>(&self, work: impl FnOnce(&Trees) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.read(|trees| {
+            let done = work(trees)?;
+            trees.db.flush()?;
+            // sled syncs its data, not the directory entries that lead to it.
+            durable::sync_dir(&self.0.dir.join(FOLDER))?;
+            durable::sync_dir(&self.0.dir)?;
+            Ok(done)
+        })
+    }
+
+    /// Does what must not fail for want of room: when the disk is full the ballast is thrown overboard, and
+    /// it is tried once more.
+    pub fn insist<T>(&self, mut work: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match work() {
+            Err(error) if error.is_full() && self.0.ballast.drop_it() => {
+                tracing::warn!("{error}; the room that was held back is used");
+                work()
+            }
+            done => done,
+        }
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        let mut trees = self.0.trees.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.0.refuses.load(Ordering::Acquire) {
+            // Somebody else was faster.
+            return Ok(());
+        }
+        // sled holds a lock on its file: the old one must be gone first.
+        *trees = None;
+        let path = self.0.dir.join(FOLDER);
+        *trees = Some(open_trees(&path).map_err(|refusal| refusal.into_error(&path))?);
+        self.0.refuses.store(false, Ordering::Release);
+        self.0.opening.fetch_add(1, Ordering::AcqRel);
+        tracing::info!("{}: opened again after an error of the disk", path.display());
+        Ok(())
+    }
+}
+
+/// Moves the database aside; gives where to.
+pub(super) fn move_aside(dir: &Path) -> Result<PathBuf, StoreError> {
+    let path = dir.join(FOLDER);
+    let now = milliseconds(SystemTime::now());
+    let aside = (0..).map(|n| dir.join(format!("{FOLDER}.aside-{}", now + n))).find(|path| !path.exists());
+    let aside = aside.expect("names don't run out");
+    std::fs::rename(&path, &aside).map_err(StoreError::io(&path))?;
+    durable::make_dir(&path)?;
+    durable::sync_dir(dir)?;
+    Ok(aside)
+}
+
+/// Why sled did not open.
+enum Refusal {
+    /// What lies there is no whole database.
+    Damaged(String),
+    /// The machine said no, and may say yes another time.
+    Machine(sled::Error),
+}
+
+impl Refusal {
+    fn into_error(self, path: &Path) -> StoreError {
+        let source = match self {
+            Refusal::Machine(source) => source,
+            Refusal::Damaged(reason) => sled::Error::Unsupported(reason),
+        };
+        StoreError::Open { path: path.to_owned(), source }
+    }
+}
+
+/// sled answers some damage with a panic, which is caught here.
+fn open_trees(path: &Path) -> Result<Trees, Refusal> {
+    match catch_unwind(AssertUnwindSafe(|| Trees::open(path))) {
+        Ok(Ok(trees)) => Ok(trees),
+        Ok(Err(sled::Error::Io(error))) if is_machine(&error) => {
+            Err(Refusal::Machine(sled::Error::Io(error)))
+        }
+        Ok(Err(error)) => Err(Refusal::Damaged(error.to_string())),
+        Err(_) => Err(Refusal::Damaged("sled can't read it".into())),
+    }
+}
+
+/// Whether an error speaks of the machine rather than of the bytes that were read.
+fn is_machine(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    let kinds = [
+        StorageFull,
+        QuotaExceeded,
+        PermissionDenied,
+        ReadOnlyFilesystem,
+        WouldBlock,
+        OutOfMemory,
+        NotFound,
+        NotADirectory,
+        ResourceBusy,
+    ];
+    // sled makes an error of the kind `Other` of a lock that somebody else holds.
+    kinds.contains(&error.kind()) || error.to_string().contains("lock")
+}
