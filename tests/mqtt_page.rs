@@ -84,6 +84,8 @@ fn every_example_of_a_report_is_what_the_daemon_writes() {
                     paused: false,
                     outbox: 0,
                     set_aside: 0,
+                    storage: "ok",
+                    frames_mb: 14,
                     disk_free_mb: None,
                     temperature: None,
                 };

@@ -14,6 +14,7 @@ mod models;
 mod print;
 mod progress;
 mod run;
+mod samples;
 mod train;
 
 use std::io::IsTerminal;
@@ -39,6 +40,8 @@ enum Command {
     Demo(demo::Args),
     /// Run the daemon.
     Run(run::DeviceArgs),
+    /// Show, label, delete, verify and rebuild the kept frames.
+    Samples(samples::Args),
     /// Show, promote and roll back models.
     Models(models::Args),
     /// Tell what an ONNX file is and what of it can be trained.
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Samples(args) => samples::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Eval(args) => eval::run(&args),

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde::Serialize;
 
-use crate::store::{Slot, Store};
+use crate::store::Slot;
 
 use super::failure::Failure;
 use super::print;
@@ -43,13 +43,7 @@ struct Listed<'a> {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let state_dir = args.device.state_dir()?;
-    if !state_dir.join("models").is_dir() {
-        let words =
-            format!("{}: there is no graftd state in it; name one with --state-dir", state_dir.display());
-        return Err(Failure::input(words));
-    }
-    let store = Store::open(&state_dir)?;
+    let store = args.device.device()?.open_store()?;
     let models = store.models();
     match args.what {
         What::List => {

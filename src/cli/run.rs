@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::{Config, DEFAULT_PATH};
 use crate::daemon;
+use crate::store::{Limits, Store, StoreError};
 
 use super::failure::Failure;
 
@@ -28,12 +29,36 @@ impl DeviceArgs {
         Ok(config)
     }
 
-    /// Where the state lies; a state directory that is named needs no configuration.
-    pub fn state_dir(&self) -> Result<PathBuf, Failure> {
-        match &self.state_dir {
-            Some(state_dir) => Ok(state_dir.clone()),
-            None => Ok(self.load()?.state_dir),
+    /// The state of a device that is there already; a state directory that is named needs no configuration.
+    pub fn device(&self) -> Result<Device, Failure> {
+        let config = match &self.state_dir {
+            Some(state_dir) if !self.config.exists() => {
+                Config { state_dir: state_dir.clone(), ..Config::default() }
+            }
+            _ => self.load()?,
+        };
+        let Config { state_dir, store: limits, train, .. } = config;
+        if !state_dir.join("models").is_dir() {
+            return Err(StoreError::NoState { path: state_dir }.into());
         }
+        Ok(Device { state_dir, limits, holdout_share: train.holdout_share })
+    }
+}
+
+/// A device's state, worked on without its daemon.
+pub(super) struct Device {
+    /// Where it lies.
+    pub state_dir: PathBuf,
+    /// How much it may hold.
+    pub limits: Limits,
+    /// Share of newly labelled samples that become hold-out.
+    pub holdout_share: f64,
+}
+
+impl Device {
+    /// Opens its store.
+    pub fn open_store(&self) -> Result<Store, Failure> {
+        Ok(Store::open_within(&self.state_dir, &self.limits)?)
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::runtime::{RuntimeChoice, RuntimeKind};
 use crate::select::SelectOptions;
+use crate::store::Limits;
 use crate::train::{Guest, TrainOptions};
 use crate::yolo::nms::Keep;
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub detect: DetectConfig,
     /// Which frames are worth keeping.
     pub select: SelectOptions,
+    /// How much room the kept frames may take.
+    pub store: Limits,
     /// How runs go.
     pub train: TrainConfig,
     /// The broker and the topics.
@@ -53,6 +56,7 @@ impl Default for Config {
             camera: CameraConfig::default(),
             detect: DetectConfig::default(),
             select: SelectOptions::default(),
+            store: Limits::default(),
             train: TrainConfig::default(),
             mqtt: MqttConfig::default(),
             runtime: RuntimeConfig::default(),
@@ -286,6 +290,10 @@ impl Config {
             if !(0.0..=1.0).contains(&value) {
                 return Err((key, format!("{value} is out of range; 0 to 1")));
             }
+        }
+        let amounts = [("store.max_mb", self.store.max_mb), ("store.max_samples", self.store.max_samples)];
+        if let Some((key, _)) = amounts.iter().find(|(_, amount)| *amount == 0) {
+            return Err((key, "0 keeps nothing; at least 1".into()));
         }
         if self.mqtt.max_packet < 1024 {
             return Err(("mqtt.max_packet", format!("{} is too small; at least 1024", self.mqtt.max_packet)));

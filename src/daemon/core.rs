@@ -30,6 +30,8 @@ const STATE_EVERY: Duration = Duration::from_secs(30);
 const STATE_AFTER_CHANGE: Duration = Duration::from_secs(1);
 /// From the wish to stop to the end.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
+/// After the store or the disk was full the next frame is offered to it so much later.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the loop owns.
 pub(super) struct Core {
@@ -55,6 +57,8 @@ pub(super) struct Core {
     started: Instant,
     frames: u64,
     bad_frames: u64,
+    /// Since when there is no room for frames.
+    full_since: Option<Instant>,
     was_connected: bool,
     state_published: Instant,
     state_due: Instant,
@@ -93,6 +97,7 @@ impl Core {
             started: now,
             frames: 0,
             bad_frames: 0,
+            full_since: None,
             was_connected: false,
             state_published: now,
             state_due: now,
@@ -247,6 +252,9 @@ impl Core {
         };
         self.frames += 1;
         let asked = !self.asked_frames.is_empty();
+        if !asked && self.full_since.is_some_and(|since| since.elapsed() < TRY_AGAIN) {
+            return Ok(());
+        }
         match self.selector.decide(&picture, &found, asked, Instant::now()) {
             Some(why) => self.keep(frame, &picture, &found, why),
             None => Ok(()),
@@ -271,6 +279,7 @@ impl Core {
             found,
         };
         let kept = self.store.samples().add(&frame.bytes, new);
+        self.mind_the_room(kept.as_ref().err());
         for ask in std::mem::take(&mut self.asked_frames) {
             let answer = match &kept {
                 Ok(sample) => Answer::Successful { result: json!({"sample": sample.id.to_string()}) },
@@ -278,10 +287,37 @@ impl Core {
             };
             self.settle(&ask, &answer)?;
         }
-        let sample = kept?;
+        let sample = match kept {
+            Ok(sample) => sample,
+            // Said once, when it began.
+            Err(error) if error.is_full() => return Ok(()),
+            Err(error) => return Err(error),
+        };
         self.state_changed();
         let payload = serde_json::to_vec(&self.sample_report(&sample)).expect("reports can be written");
         self.push(&Message { topic: self.topics.event_sample(), payload, droppable: true })
+    }
+
+    /// A full disk or store stops the keeping of frames and nothing else; now and then it is tried again.
+    fn mind_the_room(&mut self, error: Option<&StoreError>) {
+        let was_full = self.full_since.is_some();
+        match error {
+            Some(error) if error.is_full() => {
+                if !was_full {
+                    tracing::error!("no frame is kept until there is room: {error}");
+                }
+                self.full_since = Some(Instant::now());
+            }
+            Some(_) => {}
+            None => {
+                if self.full_since.take().is_some() {
+                    tracing::info!("there is room again; frames are kept");
+                }
+            }
+        }
+        if was_full != self.full_since.is_some() {
+            self.state_changed();
+        }
     }
 
     fn sample_report(&self, sample: &Sample) -> SampleReport {
@@ -327,6 +363,7 @@ impl Core {
     }
 
     fn publish_state(&mut self) {
+        self.store.tend();
         self.state_published = Instant::now();
         self.state_due = self.state_published + STATE_EVERY;
         let payload = serde_json::to_vec(&self.state()).expect("reports can be written");
@@ -356,6 +393,8 @@ impl Core {
             paused: self.run.as_ref().is_some_and(Run::is_paused),
             outbox: self.store.outbox().len(),
             set_aside: self.store.outbox().aside(),
+            storage: if self.full_since.is_some() { "full" } else { "ok" },
+            frames_mb: counts.bytes >> 20,
             disk_free_mb: self.store.free_space().map(|bytes| bytes >> 20),
             temperature: health::temperature(),
         }

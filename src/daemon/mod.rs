@@ -60,7 +60,7 @@ impl Daemon {
     /// # Errors
     /// When one of them can't be opened; nothing runs then.
     pub fn start(config: Config) -> Result<Daemon, DaemonError> {
-        let store = Arc::new(Store::open(&config.state_dir)?);
+        let store = Arc::new(Store::open_within(&config.state_dir, &config.store)?);
         let password = error::read_password(&config)?;
         let topics = Topics::new(config.mqtt.root.clone().unwrap_or(format!("graftd/{}", config.device)));
         let facts = Arc::new(Facts::default());
@@ -82,6 +82,13 @@ impl Daemon {
         if let Some(camera) = camera {
             core.watch(camera.start(events.clone())?);
         }
+        let checked = Arc::clone(&store);
+        thread::Builder::new().name("store-check".into()).spawn(move || {
+            // Flipped bits make the database lose records silently; counting them takes a while.
+            if let Err(error) = checked.samples().make_whole() {
+                tracing::error!("the store could not be checked: {error}");
+            }
+        })?;
         core.publish_facts();
         core.connect(Link::start(settings, store, facts, event::from_link(events))?);
         let thread = thread::Builder::new().name("daemon".into()).spawn(move || core.work(queue))?;

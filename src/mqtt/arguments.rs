@@ -46,6 +46,15 @@ pub enum ClassRef {
     Name(String),
 }
 
+impl std::str::FromStr for ClassRef {
+    type Err = std::convert::Infallible;
+
+    /// What reads as a number is one.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(text.parse().map_or_else(|_| ClassRef::Name(text.to_owned()), ClassRef::Number))
+    }
+}
+
 impl ClassRef {
     /// The class as an index into `classes`.
     ///

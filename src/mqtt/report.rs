@@ -172,6 +172,10 @@ pub struct StateReport {
     pub outbox: u64,
     /// Messages that were set aside because no broker would take them.
     pub set_aside: u64,
+    /// Whether frames can be kept: `ok`, or `full` while the disk or the store has no room.
+    pub storage: &'static str,
+    /// What the kept frames take, MiB.
+    pub frames_mb: u64,
     /// Free space where the state lies, MB.
     pub disk_free_mb: Option<u64>,
     /// Of the warmest zone, °C; none where the machine does not tell.

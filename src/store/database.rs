@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use tempfile::TempDir;
+
+use crate::files;
+
 use super::ballast::Ballast;
 use super::sample::milliseconds;
 use super::{StoreError, durable};
@@ -52,6 +56,29 @@ impl Trees {
             pending: db.open_tree("pending")?,
             db,
         })
+    }
+}
+
+impl Trees {
+    /// Copies everything that another database holds; durable when this returns.
+    pub fn take_over(&self, old: &Trees) -> Result<(), StoreError> {
+        let pairs = [
+            (&old.samples, &self.samples),
+            (&old.by_state, &self.by_state),
+            (&old.meta, &self.meta),
+            (&old.outbox, &self.outbox),
+            (&old.aside, &self.aside),
+            (&old.commands, &self.commands),
+            (&old.pending, &self.pending),
+        ];
+        for (old, new) in pairs {
+            for entry in old.iter() {
+                let (key, bytes) = entry?;
+                new.insert(key, bytes)?;
+            }
+        }
+        self.db.flush()?;
+        Ok(())
     }
 }
 
@@ -98,11 +125,19 @@ impl Database {
         })))
     }
 
-    /// Opens the database only if there is one that can be read, and changes nothing but what sled does on
-    /// opening.
-    pub fn look_into(dir: &Path) -> Result<Trees, StoreError> {
-        let path = dir.join(FOLDER);
-        open_trees(&path).map_err(|refusal| refusal.into_error(&path))
+    /// Opens a database by its own folder, for whoever holds the store's lock and no [`Database`].
+    pub fn look_into(path: &Path) -> Result<Trees, StoreError> {
+        open_trees(path).map_err(|refusal| refusal.into_error(path))
+    }
+
+    /// Opens a copy of a database, which goes with the folder that comes back: sled writes to what it opens,
+    /// and begins anew, saying nothing, over a file that it can't make out.
+    pub fn look_into_copy(path: &Path) -> Result<(Trees, TempDir), StoreError> {
+        let beside = files::folder_of(path);
+        let copy = tempfile::Builder::new().prefix(files::PASSING).tempdir_in(beside);
+        let copy = copy.map_err(StoreError::io(beside))?;
+        copy_folder(path, copy.path())?;
+        Ok((Self::look_into(copy.path())?, copy))
     }
 
     /// How often it was opened: what was in flight when the disk failed is uncertain after that.
@@ -174,6 +209,20 @@ impl Database {
         tracing::info!("{}: opened again after an error of the disk", path.display());
         Ok(())
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), StoreError> {
+    for entry in std::fs::read_dir(from).map_err(StoreError::io(from))? {
+        let entry = entry.map_err(StoreError::io(from))?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            std::fs::create_dir(&target).map_err(StoreError::io(&target))?;
+            copy_folder(&path, &target)?;
+        } else {
+            std::fs::copy(&path, &target).map_err(StoreError::io(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Moves the database aside; gives where to.

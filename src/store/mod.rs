@@ -23,7 +23,7 @@ mod restore;
 mod sample;
 mod samples;
 mod sealed;
-
+mod verify;
 
 pub use commands::{Commands, Remembered};
 pub use error::StoreError;
@@ -33,6 +33,7 @@ pub use outbox::{Message, Outbox};
 pub use pending::{Pending, PendingRun};
 pub use sample::{FoundBox, Interest, Labels, NewLabels, NewSample, Sample, SampleId, UnknownSampleId};
 pub use samples::{Counts, Samples};
+pub use verify::{Fault, FaultKind, Report, rebuild, verify};
 
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,7 @@ impl Store {
     pub fn open_within(dir: &Path, limits: &Limits) -> Result<Store, StoreError> {
         durable::make_dir(dir)?;
         let lock = Lock::take(&dir.join("graftd.lock"))?;
+        durable::sweep(dir)?;
         for name in [database::FOLDER, "blobs", "models", "features"] {
             durable::make_dir(&dir.join(name))?;
         }

@@ -62,7 +62,12 @@ pub struct Models {
 impl Models {
     pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
         durable::sweep(dir)?;
-        Ok(Models { dir: dir.to_owned() })
+        Ok(Models::new(dir))
+    }
+
+    /// The slots as they lie there.
+    pub(super) fn new(dir: &Path) -> Self {
+        Models { dir: dir.to_owned() }
     }
 
     /// The file that always holds the current model.
@@ -110,7 +115,7 @@ impl Models {
         let number = self.numbers()?.last().map_or(0, |last| last + 1);
         let slot = Slot {
             slot: number,
-            sha256: blobs::hex(&Sha256::digest(model)),
+            sha256: sha256(model),
             created_ms: milliseconds(SystemTime::now()),
             replaced,
             record,
@@ -213,6 +218,11 @@ impl Models {
     fn folder(&self, slot: u32) -> PathBuf {
         self.dir.join(name(slot))
     }
+}
+
+/// Of a model's file.
+pub(super) fn sha256(model: &[u8]) -> String {
+    blobs::hex(&Sha256::digest(model))
 }
 
 fn name(slot: u32) -> String {
