@@ -4,8 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use graftd::dataset::{DataSet, Split, write_yolo};
-use graftd::label::LabelBox;
+use graftd::dataset::{Collection, DataSet, DatasetError, Entry, Item, Split, Told, write_coco, write_yolo};
+use graftd::label::{LabelBox, Provenance};
+use graftd::picture::Picture;
 
 /// A folder with one picture in each split and these labels for the training picture.
 fn folder(labels: &str) -> (tempfile::TempDir, PathBuf) {
@@ -135,18 +136,126 @@ fn a_hold_out_without_boxes_is_refused() {
     assert!(message.contains("no picture of its split \"val\" has a box"), "{message}");
 }
 
+/// Two pictures as an export gets them, with everything that may be told.
+fn items() -> [Item; 2] {
+    let picture = Picture::from_rgb(40, 30, vec![90; 40 * 30 * 3]).to_jpeg(90).unwrap();
+    let label = |class, cx: f32, cy, w, h| LabelBox { class, cx, cy, w, h };
+    let told = |provenance, covers: Option<&[&str]>| Told {
+        provenance: Some(provenance),
+        covers: covers.map(|covers| covers.iter().map(|&name| name.into()).collect()),
+        holdout: None,
+        taken_ms: Some(1_764_000_000_250),
+        source: Some("barn \"7\"".into()),
+        why: Some("unsure".into()),
+    };
+    let item = |name: &str, boxes, holdout, told| Item {
+        name: name.into(),
+        bytes: picture.clone(),
+        size: (40, 30),
+        boxes,
+        holdout,
+        told,
+    };
+    let boxes = vec![label(1, 1.0 / 3.0, 0.1, 1e-5, 0.2), label(0, 0.7, 0.9, 0.123_456_79, 0.1)];
+    [
+        item("a.jpg", boxes, false, told(Provenance::Human, Some(&["crop: no", "it's \"weed\""]))),
+        item("b.jpg", vec![], true, told(Provenance::Import, None)),
+    ]
+}
+
+fn classes() -> [String; 2] {
+    ["it's \"weed\"".to_owned(), "crop: no".to_owned()]
+}
+
+fn assert_same(found: &[Entry], written: &[Item]) {
+    assert_eq!(found.len(), written.len());
+    for (found, written) in found.iter().zip(written) {
+        assert_eq!(found.told, written.told);
+        assert_eq!(found.boxes.len(), written.boxes.len());
+        for (a, b) in found.boxes.iter().zip(&written.boxes) {
+            assert_eq!(a.class, b.class);
+            for (a, b) in [(a.cx, b.cx), (a.cy, b.cy), (a.w, b.w), (a.h, b.h)] {
+                assert!((a - b).abs() <= 1e-6, "{a} was {b}");
+            }
+        }
+        assert_eq!(std::fs::read(&found.picture).unwrap(), written.bytes);
+    }
+}
+
 #[test]
-fn what_is_written_is_read_again() {
+fn what_is_written_as_yolo_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
-    let label = LabelBox { class: 1, cx: 0.25, cy: 0.5, w: 0.125, h: 0.25 };
-    let classes = ["it's \"weed\"".to_owned(), "crop: no".to_owned()];
-    let items = [("train", "a.jpg", vec![label]), ("val", "b.jpg", vec![])];
-    let items = items.map(|(split, name, labels)| Ok((split, name.to_owned(), vec![1, 2, 3], labels)));
-    let count =
-        write_yolo::<graftd::dataset::DatasetError>(folder.path(), &classes, items.into_iter()).unwrap();
+    let count = write_yolo::<DatasetError>(folder.path(), &classes(), items().map(Ok).into_iter()).unwrap();
     assert_eq!(count, 2);
-    let set = DataSet::open(&folder.path().join("data.yaml")).unwrap();
-    assert_eq!(set.classes, classes);
-    assert_eq!(set.train[0].labels, [label]);
-    assert_eq!(set.val[0].labels, []);
+    let yaml = folder.path().join("data.yaml");
+    let collection = Collection::read(&yaml, None).unwrap();
+    assert_eq!((&collection.classes[..], &collection.faults[..]), (&classes()[..], &[][..]));
+    assert_same(&collection.entries, &items());
+    assert_eq!(collection.entries[0].split, Some(Split::Train));
+    // Whoever trains on the folder itself gets what the labels cover too.
+    let set = DataSet::open(&yaml).unwrap();
+    assert_eq!(set.train[0].covers, items()[0].told.covers);
+    assert_eq!((set.val[0].labels.len(), &set.val[0].covers), (0, &None));
+    // Nothing is written among other files.
+    let error = write_yolo::<DatasetError>(folder.path(), &classes(), items().map(Ok).into_iter());
+    assert!(error.unwrap_err().to_string().contains("name a new folder"));
+}
+
+#[test]
+fn what_is_written_as_coco_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let count = write_coco::<DatasetError>(folder.path(), &classes(), items().map(Ok).into_iter()).unwrap();
+    assert_eq!(count, 2);
+    for (name, written) in ["train.json", "val.json"].iter().zip(items()) {
+        let collection = Collection::read(&folder.path().join(name), None).unwrap();
+        assert_eq!((&collection.classes[..], &collection.faults[..]), (&classes()[..], &[][..]));
+        assert_same(&collection.entries, &[written]);
+    }
+}
+
+#[test]
+fn what_can_be_read_of_a_coco_file_is_and_the_rest_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.jpg", "b.jpg", "c.jpg"] {
+        std::fs::write(folder.path().join(name), b"").unwrap();
+    }
+    let file = folder.path().join("coco.json");
+    let text = r#"{
+        "images": [
+            {"id": 90, "file_name": "a.jpg", "width": 100, "height": 50, "license": 3},
+            {"id": 7, "file_name": "b.jpg", "width": 100, "height": 50},
+            {"id": 8, "file_name": "gone.jpg", "width": 100, "height": 50},
+            {"id": 9, "file_name": "../../etc/passwd", "width": 100, "height": 50},
+            {"id": 10, "file_name": "c.jpg", "width": "wide", "height": 50}
+        ],
+        "categories": [{"id": 44, "name": "weed"}, {"id": 3, "name": "crop"}],
+        "annotations": [
+            {"id": 1, "image_id": 90, "category_id": 44, "bbox": [-10, 0, 30, 25]},
+            {"id": 2, "image_id": 7, "category_id": 3, "bbox": [0, 0, 10, 10]},
+            {"id": 3, "image_id": 7, "category_id": 99, "bbox": [0, 0, 10, 10]},
+            {"id": 4, "image_id": 8, "category_id": 3, "bbox": [0, 0, 10, 10]},
+            "?"
+        ]
+    }"#;
+    std::fs::write(&file, text).unwrap();
+    let collection = Collection::read(&file, None).unwrap();
+    assert_eq!(collection.classes, ["crop", "weed"]);
+    assert_eq!(collection.entries.len(), 1, "b.jpg has an object of no class and is left out");
+    let label = LabelBox { class: 1, cx: 0.1, cy: 0.25, w: 0.2, h: 0.5 };
+    assert_eq!(collection.entries[0].boxes, [label], "clipped at the left");
+    let faults: Vec<String> = collection.faults.iter().map(ToString::to_string).collect();
+    for said in [
+        "images[2]",
+        "images[3]",
+        "images[4]",
+        "category 99",
+        "annotations[3]",
+        "annotations[4]",
+        "b.jpg is left out",
+    ] {
+        assert!(faults.iter().any(|fault| fault.contains(said)), "{said}: {faults:?}");
+    }
+    std::fs::write(&file, "{\n\n  \"images\": [}").unwrap();
+    let message = Collection::read(&file, None).unwrap_err().to_string();
+    assert!(message.contains("coco.json:3: "), "{message}");
 }

@@ -7,6 +7,7 @@
 mod demo;
 mod detect;
 mod eval;
+mod exchange;
 mod failure;
 mod inspect;
 mod model_args;
@@ -40,6 +41,10 @@ enum Command {
     Demo(demo::Args),
     /// Run the daemon.
     Run(run::DeviceArgs),
+    /// Take labelled pictures into the store: a YOLO folder or a COCO file.
+    Import(exchange::ImportArgs),
+    /// Write the labelled samples as a YOLO folder or COCO files.
+    Export(exchange::ExportArgs),
     /// Show, label, delete, verify and rebuild the kept frames.
     Samples(samples::Args),
     /// Show, promote and roll back models.
@@ -74,6 +79,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Import(args) => exchange::import(&args),
+        Command::Export(args) => exchange::export(&args),
         Command::Samples(args) => samples::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -3,17 +3,23 @@
 //! A `data.yaml` names the classes and, for each split, folders or lists of pictures. The labels of
 //! `images/a.jpg` lie in `labels/a.txt`, one row `class cx cy w h` per box, normalised by the
 //! picture's sides. It may also name in `covers` the classes that the pictures were labelled for, all of
-//! them. Nothing is guessed: a row that is wrong stops the reading, with file and line.
+//! them. Nothing is guessed: a row that is wrong stops the reading, with file and line. To take in what is
+//! whole and list the rest there is [`Collection`], which reads COCO's JSON too.
 
+mod coco;
+mod collection;
 mod description;
 mod export;
 mod rows;
 mod splits;
 
-pub use export::write_yolo;
+pub use collection::{Collection, Entry, Told};
+pub use export::{Item, write_coco, write_yolo};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use crate::label::LabelBox;
 
@@ -87,7 +93,7 @@ impl std::str::FromStr for Split {
 }
 
 /// One thing that is wrong in a data set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// The file.
     pub path: PathBuf,
@@ -153,6 +159,7 @@ impl DataSet {
     /// [`DatasetError::Faults`] with up to [`MAX_FAULTS`] faults, each with its file and line.
     pub fn open(data_yaml: &Path) -> Result<DataSet, DatasetError> {
         let description = Description::read(data_yaml)?;
+        let mut told = collection::read_told(data_yaml)?;
         let mut faults = Vec::new();
         let mut read = |split: Split| -> Result<Vec<Example>, DatasetError> {
             let pictures = splits::pictures(data_yaml, &description, split)?;
@@ -161,7 +168,11 @@ impl DataSet {
                 let path = splits::label_file(&picture);
                 match rows::read(&path, &description) {
                     Ok(labels) => {
-                        examples.push(Example { picture, labels, covers: description.covers.clone() });
+                        let covers = match told.remove(&picture) {
+                            Some(told) => told.covers,
+                            None => description.covers.clone(),
+                        };
+                        examples.push(Example { picture, labels, covers });
                     }
                     Err(found) => faults.extend(found),
                 }

@@ -12,6 +12,7 @@ mod database;
 mod durable;
 mod envelope;
 mod error;
+mod import;
 mod index;
 mod limits;
 mod lock;
@@ -27,6 +28,7 @@ mod verify;
 
 pub use commands::{Commands, Remembered};
 pub use error::StoreError;
+pub use import::Imported;
 pub use limits::Limits;
 pub use models::{Models, Slot, SlotRecord};
 pub use outbox::{Message, Outbox};
