@@ -37,7 +37,9 @@ fn main() -> Result<()> {
     let size = input_size(&export, side).map_err(anyhow::Error::msg)?;
     let frames = frames()?;
     println!("{model} at {}x{}, frames of {}x{}, ms", size.1, size.0, FRAME.0, FRAME.1);
-    println!("| threads | measured | ONNX Runtime, tensor given | pixels → boxes | adds | JPEG → boxes | adds |");
+    println!(
+        "| threads | measured | ONNX Runtime, tensor given | pixels → boxes | adds | JPEG → boxes | adds |"
+    );
     println!("|--:|---|--:|--:|--:|--:|--:|");
     for threads in [1, 0] {
         measure(model, side, size, threads, &frames)?;

@@ -38,7 +38,9 @@ fn main() -> Result<()> {
         numbers = vec![1000, 10_000, 100_000];
     }
     let dir = tempfile::tempdir_in(folder)?;
-    println!("| samples | samples/s | labels/s | open, ms | of a killed one, ms | memory, MB | database, MB |");
+    println!(
+        "| samples | samples/s | labels/s | open, ms | of a killed one, ms | memory, MB | database, MB |"
+    );
     println!("|--:|--:|--:|--:|--:|--:|--:|");
     let mut count = 0;
     for number in numbers {

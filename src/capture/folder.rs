@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{CaptureError, Frame};
+use super::{CaptureError, Frame, Image, Next, Source};
 
 /// Gives a folder's pictures in the order of their names.
 #[derive(Debug)]
-pub struct FolderCamera {
+pub(super) struct FolderCamera {
     pictures: Vec<PathBuf>,
     next: usize,
     repeat: bool,
@@ -16,18 +16,12 @@ pub struct FolderCamera {
 
 impl FolderCamera {
     /// Looks for JPEG and PNG files in a folder; `repeat` starts again at its end.
-    ///
-    /// # Errors
-    /// When the folder can't be read or holds no picture.
     pub fn open(folder: &Path, repeat: bool) -> Result<Self, CaptureError> {
         let fail = |source| CaptureError::Folder { path: folder.to_owned(), source };
         let mut pictures = Vec::new();
         for entry in fs::read_dir(folder).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
-            let is_picture = |extension: &std::ffi::OsStr| {
-                ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-            };
-            if path.extension().is_some_and(is_picture) && path.is_file() {
+            if is_picture(&path) && path.is_file() {
                 pictures.push(path);
             }
         }
@@ -37,20 +31,37 @@ impl FolderCamera {
         pictures.sort();
         Ok(FolderCamera { pictures, next: 0, repeat })
     }
+}
 
-    /// The next frame; none at the end.
-    ///
-    /// # Errors
-    /// When the file can't be read; the call after it goes on with the next file.
-    pub fn next_frame(&mut self) -> Result<Option<Frame>, CaptureError> {
+impl Source for FolderCamera {
+    fn next(&mut self) -> Result<Next, CaptureError> {
         if self.next == self.pictures.len() && self.repeat {
             self.next = 0;
         }
-        let Some(path) = self.pictures.get(self.next) else { return Ok(None) };
+        let Some(path) = self.pictures.get(self.next) else { return Ok(Next::End) };
         self.next += 1;
-        let bytes = fs::read(path).map_err(|source| CaptureError::Folder { path: path.clone(), source })?;
-        let source = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Some(Frame { bytes, taken: SystemTime::now(), source }))
+        read(path).map(Next::Frame)
+    }
+
+    fn describe(&self) -> String {
+        format!("{} pictures{}", self.pictures.len(), if self.repeat { ", again and again" } else { "" })
+    }
+}
+
+/// Whether a file's name is that of a JPEG or PNG.
+pub(super) fn is_picture(path: &Path) -> bool {
+    let known = |extension: &std::ffi::OsStr| {
+        ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    };
+    path.extension().is_some_and(known)
+}
+
+/// A file as a frame.
+pub(super) fn read(path: &Path) -> Result<Frame, CaptureError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match fs::read(path) {
+        Ok(bytes) => Ok(Frame { image: Image::Encoded(bytes), taken: SystemTime::now(), source: name }),
+        Err(error) => Err(CaptureError::Frame { name, reason: error.to_string() }),
     }
 }
 
@@ -66,8 +77,11 @@ mod tests {
         }
         let names = |repeat: bool| -> Vec<String> {
             let mut camera = FolderCamera::open(dir.path(), repeat).expect("a camera");
-            let frames = std::iter::from_fn(|| camera.next_frame().expect("readable")).take(3);
-            frames.map(|frame| frame.source).collect()
+            let next = || match camera.next().expect("readable") {
+                Next::Frame(frame) => Some(frame.source),
+                _ => None,
+            };
+            std::iter::from_fn(next).take(3).collect()
         };
         assert_eq!(names(false), ["a.jpg", "b.PNG"]);
         assert_eq!(names(true), ["a.jpg", "b.PNG", "a.jpg"]);

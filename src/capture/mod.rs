@@ -1,28 +1,125 @@
-//! Where frames come from.
+//! Where frames come from: one small file per kind of source, behind one trait.
 
 mod folder;
+mod http;
+mod jpeg;
+mod multipart;
+mod spec;
+mod test_pattern;
+#[cfg(feature = "v4l2")]
+mod v4l2;
+mod watch;
+mod yuyv;
 
-pub use folder::FolderCamera;
+pub use spec::{SourceSpec, SpecError, Wishes};
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::SystemTime;
+
+use crate::picture::{Picture, PictureError};
+
+/// Quality of frames that the source did not give as JPEG.
+const QUALITY: u8 = 92;
+
+/// What the source gave, as it gave it: most frames are looked at and never kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Image {
+    /// JPEG or PNG bytes.
+    Encoded(Vec<u8>),
+    /// Pixels.
+    Pixels(Picture),
+    /// YUYV bytes of this width and height.
+    Yuyv(Vec<u8>, u32, u32),
+}
 
 /// A frame as the camera gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// JPEG or PNG bytes.
-    pub bytes: Vec<u8>,
+    /// What is on it.
+    pub image: Image,
     /// When it was taken.
     pub taken: SystemTime,
     /// Where it came from; of a folder, the file's name.
     pub source: String,
 }
 
+impl Frame {
+    /// Its pixels.
+    ///
+    /// # Errors
+    /// When they can't be decoded.
+    pub fn picture(&self) -> Result<Cow<'_, Picture>, PictureError> {
+        match &self.image {
+            Image::Encoded(bytes) => Picture::decode(bytes).map(Cow::Owned),
+            Image::Pixels(picture) => Ok(Cow::Borrowed(picture)),
+            Image::Yuyv(bytes, width, height) => Ok(Cow::Owned(yuyv::to_picture(bytes, *width, *height))),
+        }
+    }
+
+    /// Its bytes as a file has them: those of the source, or `picture` as JPEG.
+    ///
+    /// # Errors
+    /// When it can't be encoded.
+    pub fn encoded(&self, picture: &Picture) -> Result<Cow<'_, [u8]>, PictureError> {
+        match &self.image {
+            Image::Encoded(bytes) => Ok(Cow::Borrowed(bytes)),
+            _ => picture.to_jpeg(QUALITY).map(Cow::Owned),
+        }
+    }
+}
+
+/// What a source answers when it is asked for a frame.
+#[derive(Debug)]
+pub enum Next {
+    /// Here it is.
+    Frame(Frame),
+    /// There is none now, and that is as it should be: nobody has put a file into the folder.
+    Nothing,
+    /// There will be no more.
+    End,
+}
+
+/// Something that frames come from. It is made and used in a thread of its own, and may block there.
+pub trait Source {
+    /// The next frame.
+    ///
+    /// # Errors
+    /// [`CaptureError::Frame`] when it is this frame alone that can't be had; with anything else the source
+    /// is of no more use and must be opened again.
+    fn next(&mut self) -> Result<Next, CaptureError>;
+
+    /// What it gives, in words for the log: size and rate, and where these are not what was wished for.
+    fn describe(&self) -> String;
+}
+
+/// Opens a source.
+///
+/// # Errors
+/// When it is not there, is busy, or gives nothing that graftd can read. It may be there later.
+pub fn open(spec: &SourceSpec, wishes: &Wishes) -> Result<Box<dyn Source>, CaptureError> {
+    Ok(match spec {
+        SourceSpec::Test => Box::new(test_pattern::TestPattern::new(wishes)),
+        SourceSpec::Folder(path) if wishes.watch => Box::new(watch::WatchedFolder::open(path)?),
+        SourceSpec::Folder(path) => Box::new(folder::FolderCamera::open(path, wishes.repeat)?),
+        SourceSpec::Http(url) => Box::new(http::HttpCamera::open(url)?),
+        #[cfg(feature = "v4l2")]
+        SourceSpec::Device(path) => Box::new(v4l2::V4l2Camera::open(path, wishes)?),
+        #[cfg(not(feature = "v4l2"))]
+        SourceSpec::Device(path) => {
+            return Err(CaptureError::Device {
+                path: path.clone(),
+                reason: "this graftd was built without V4L2; build it with --features v4l2".into(),
+            });
+        }
+    })
+}
+
 /// Why there is no frame.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
-    /// The folder or a file in it can't be read.
-    #[error("camera.folder {}: {source}", path.display())]
+    /// The folder can't be read.
+    #[error("camera {}: {source}", path.display())]
     Folder {
         /// Which.
         path: PathBuf,
@@ -30,9 +127,43 @@ pub enum CaptureError {
         source: std::io::Error,
     },
     /// The folder has nothing to show.
-    #[error("camera.folder {}: there is no JPEG or PNG in it; name a folder of pictures", path.display())]
+    #[error(
+        "camera {}: there is no JPEG or PNG in it; put pictures there, or set camera.watch to wait for them",
+        path.display()
+    )]
     Empty {
         /// The folder.
         path: PathBuf,
     },
+    /// One frame can't be read; the next may.
+    #[error("frame {name}: {reason}")]
+    Frame {
+        /// Which.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The device does not give frames.
+    #[error("camera {}: {reason}", path.display())]
+    Device {
+        /// Which.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The camera on the network does not give frames.
+    #[error("camera {url}: {reason}")]
+    Network {
+        /// Its address, without the password.
+        url: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+impl CaptureError {
+    /// Whether the source can go on.
+    pub fn is_of_one_frame(&self) -> bool {
+        matches!(self, CaptureError::Frame { .. })
+    }
 }

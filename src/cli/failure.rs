@@ -132,10 +132,9 @@ impl From<DaemonError> for Failure {
             DaemonError::Detect(error) => error.into(),
             DaemonError::Runtime(error) => error.into(),
             DaemonError::Thread(_) => Failure::Failed(error.into()),
-            DaemonError::Capture(_)
-            | DaemonError::Base { .. }
-            | DaemonError::Password { .. }
-            | DaemonError::Refused { .. } => Failure::Input(error.into()),
+            DaemonError::Base { .. } | DaemonError::Password { .. } | DaemonError::Refused { .. } => {
+                Failure::Input(error.into())
+            }
         }
     }
 }

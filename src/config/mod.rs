@@ -4,8 +4,10 @@
 //! error that names it, because a misspelt key that is ignored is found on the field.
 
 mod broker;
+mod camera;
 
 pub use broker::{Broker, BrokerError};
+pub use camera::CameraConfig;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,24 +79,6 @@ pub struct ModelConfig {
 impl Default for ModelConfig {
     fn default() -> Self {
         ModelConfig { base: "/usr/share/graftd/base.onnx".into(), imgsz: None }
-    }
-}
-
-/// Where frames come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CameraConfig {
-    /// A folder of JPEG and PNG pictures that plays the camera; none captures nothing.
-    pub folder: Option<PathBuf>,
-    /// Frames per second.
-    pub fps: f64,
-    /// Whether the folder starts again at its end.
-    pub repeat: bool,
-}
-
-impl Default for CameraConfig {
-    fn default() -> Self {
-        CameraConfig { folder: None, fps: 1.0, repeat: false }
     }
 }
 
@@ -274,12 +258,7 @@ impl Config {
                 return Err(("mqtt.root", words));
             }
         }
-        if !(self.camera.fps > 0.0 && self.camera.fps <= 1000.0) {
-            return Err((
-                "camera.fps",
-                format!("{} is no frame rate; above 0, at most 1000", self.camera.fps),
-            ));
-        }
+        self.camera.check()?;
         let shares = [
             ("detect.confidence", f64::from(self.detect.confidence)),
             ("detect.iou", f64::from(self.detect.iou)),
@@ -302,7 +281,8 @@ impl Config {
     }
 
     fn paths_from(&mut self, folder: &Path) {
-        let optional = [&mut self.camera.folder, &mut self.mqtt.password_file, &mut self.runtime.library];
+        self.camera.paths_from(folder);
+        let optional = [&mut self.mqtt.password_file, &mut self.runtime.library];
         let all = optional.into_iter().flatten().chain([&mut self.state_dir, &mut self.model.base]);
         for path in all {
             *path = folder.join(&path);
@@ -313,6 +293,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::SourceSpec;
 
     fn load(text: &str) -> Result<Config, ConfigError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -358,8 +339,14 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_the_file() {
-        let config = load("state_dir = \"state\"\n[camera]\nfolder = \"/frames\"").expect("a configuration");
+        let config = load("state_dir = \"state\"\n[camera]\nsource = \"/frames\"").expect("a configuration");
         assert!(config.state_dir.is_absolute() && config.state_dir.ends_with("state"));
-        assert_eq!(config.camera.folder, Some("/frames".into()));
+        assert_eq!(config.camera.source(), Some(&SourceSpec::Folder("/frames".into())));
+        // The older key.
+        let config = load("[camera]\nfolder = \"frames\"").expect("a configuration");
+        let Some(SourceSpec::Folder(path)) = config.camera.source() else { panic!("{config:?}") };
+        assert!(path.is_absolute() && path.ends_with("frames"));
+        let both = load("[camera]\nfolder = \"frames\"\nsource = \"test\"").expect_err("two sources");
+        assert!(both.to_string().contains("camera.folder: "), "{both}");
     }
 }

@@ -66,7 +66,10 @@ impl Core {
             Arguments::State => Ok(self.state_value()),
             Arguments::Label(arguments) => self.label(&arguments),
             Arguments::Capture(_) if self.camera.is_none() => {
-                Err("there is no camera that gives frames; set camera.folder".into())
+                Err("there is no camera that gives frames; set camera.source".into())
+            }
+            Arguments::Capture(_) if self.camera_trouble.is_some() => {
+                Err(self.camera_trouble.as_ref().map(|trouble| trouble.reason.clone()).unwrap_or_default())
             }
             Arguments::Capture(_) => {
                 self.asked_frames.push(ask.clone());

@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::detect::Detector;
 use crate::label::LabelBox;
 use crate::mqtt::{
-    Answer, BoxReport, COMMANDS, Facts, Link, LinkEvent, SampleReport, StateReport, Topics, capability,
+    Answer, BoxReport, COMMANDS, CameraTrouble, Facts, Link, LinkEvent, SampleReport, StateReport, Topics,
+    capability,
 };
 use crate::picture::Picture;
 use crate::runtime::{self, Runtime};
@@ -21,6 +22,7 @@ use crate::store::{FoundBox, Interest, Message, NewSample, Sample, Slot, Store, 
 use crate::yolo::detection::Detection;
 
 use super::ask::Ask;
+use super::camera::{Garbage, Trouble, Wish};
 use super::event::Event;
 use super::runs::Run;
 use super::{DaemonError, health, models};
@@ -45,7 +47,10 @@ pub(super) struct Core {
     /// What labels count in.
     pub classes: Vec<String>,
     /// Lets the next frame through; none when the camera has ended.
-    pub camera: Option<SyncSender<()>>,
+    pub camera: Option<SyncSender<Wish>>,
+    /// Why it gives no frames, while it gives none.
+    pub camera_trouble: Option<Trouble>,
+    garbage: Garbage,
     /// Who waits for the next frame to be kept.
     pub asked_frames: Vec<Ask>,
     pub run: Option<Run>,
@@ -89,6 +94,8 @@ impl Core {
             slot,
             classes,
             camera: None,
+            camera_trouble: None,
+            garbage: Garbage::default(),
             asked_frames: Vec::new(),
             run: None,
             stopping,
@@ -105,7 +112,7 @@ impl Core {
     }
 
     /// The camera's thread waits for the first message.
-    pub fn watch(&mut self, camera: SyncSender<()>) {
+    pub fn watch(&mut self, camera: SyncSender<Wish>) {
         self.camera = Some(camera);
         self.next_frame();
     }
@@ -181,6 +188,17 @@ impl Core {
                 self.next_frame();
                 result
             }
+            Event::CameraTrouble(trouble) => {
+                let result = self.no_frame(&trouble.reason);
+                self.camera_trouble = Some(trouble);
+                self.state_changed();
+                result
+            }
+            Event::CameraBack => {
+                self.camera_trouble = None;
+                self.state_changed();
+                Ok(())
+            }
             Event::CameraEnded => {
                 tracing::info!("the camera has no more frames");
                 self.camera = None;
@@ -213,8 +231,8 @@ impl Core {
 
     fn next_frame(&mut self) {
         if let Some(camera) = &self.camera {
-            // The thread has room for one, and has used the last: it either takes this or has ended.
-            let _ = camera.try_send(());
+            // The thread has used the last: it either takes this or has ended.
+            let _ = camera.try_send(Wish::Frame);
         }
     }
 
@@ -234,14 +252,20 @@ impl Core {
 
     /// Detects, and keeps the frame if it is worth it.
     fn look_at(&mut self, frame: &Frame) -> Result<(), StoreError> {
-        let picture = match Picture::decode(&frame.bytes) {
+        let picture = match frame.picture() {
             Ok(picture) => picture,
             Err(error) => {
                 let reason = format!("frame {}: {error}", frame.source);
                 tracing::warn!("{reason}");
+                if let Some(camera) =
+                    self.camera.as_ref().filter(|_| self.garbage.is_too_much(Instant::now()))
+                {
+                    let _ = camera.try_send(Wish::Reopen(format!("it gives nothing but garbage: {reason}")));
+                }
                 return self.bad_frame(&reason);
             }
         };
+        self.garbage.is_over();
         let found = match self.detector.detect(&picture, &self.config.detect.keep()) {
             Ok(found) => found,
             Err(error) => {
@@ -278,7 +302,11 @@ impl Core {
             interest: interest(why),
             found,
         };
-        let kept = self.store.samples().add(&frame.bytes, new);
+        let bytes = match frame.encoded(picture) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.no_frame(&error.to_string()),
+        };
+        let kept = self.store.samples().add(&bytes, new);
         self.mind_the_room(kept.as_ref().err());
         for ask in std::mem::take(&mut self.asked_frames) {
             let answer = match &kept {
@@ -387,7 +415,17 @@ impl Core {
             holdout: counts.holdout,
             frames: self.frames,
             bad_frames: self.bad_frames,
-            camera: if self.camera.is_some() { "on" } else { "off" },
+            camera: match (&self.camera, &self.camera_trouble) {
+                (None, _) => "off",
+                (Some(_), Some(_)) => "away",
+                (Some(_), None) => "on",
+            },
+            camera_trouble: self.camera_trouble.as_ref().map(|trouble| CameraTrouble {
+                reason: trouble.reason.clone(),
+                seconds: trouble.since.elapsed().as_secs(),
+                tries: trouble.tries,
+                next_try: trouble.next_try.saturating_duration_since(Instant::now()).as_secs(),
+            }),
             runtime: self.runtime.name(),
             run: self.run.as_ref().map(|run| run.id.clone()),
             paused: self.run.as_ref().is_some_and(Run::is_paused),

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::capture::CaptureError;
 use crate::config::Config;
 use crate::detect::DetectError;
 use crate::runtime::RuntimeError;
@@ -15,9 +14,6 @@ pub enum DaemonError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The camera.
-    #[error(transparent)]
-    Capture(#[from] CaptureError),
     /// The model.
     #[error(transparent)]
     Detect(#[from] DetectError),

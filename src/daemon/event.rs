@@ -6,12 +6,18 @@ use crate::capture::{CaptureError, Frame};
 use crate::mqtt::LinkEvent;
 use crate::train::{Outcome, TrainError, TrainEvent};
 
+use super::camera::Trouble;
+
 /// Something happened.
 pub(super) enum Event {
     /// The camera has a frame.
     Frame(Frame),
     /// The camera has trouble with a frame.
     BadFrame(CaptureError),
+    /// The camera gives no frames; it is tried again.
+    CameraTrouble(Trouble),
+    /// It gives frames again.
+    CameraBack,
     /// The camera has no more frames.
     CameraEnded,
     /// The link tells; the sender waits until the receiver of `done` is told or dropped.

@@ -55,7 +55,7 @@ impl Stop {
 }
 
 impl Daemon {
-    /// Opens the store, the model and the camera and begins to work. The broker may come later.
+    /// Opens the store and the model and begins to work. Broker and camera may come later.
     ///
     /// # Errors
     /// When one of them can't be opened; nothing runs then.
@@ -64,8 +64,7 @@ impl Daemon {
         let password = error::read_password(&config)?;
         let topics = Topics::new(config.mqtt.root.clone().unwrap_or(format!("graftd/{}", config.device)));
         let facts = Arc::new(Facts::default());
-        let camera =
-            config.camera.folder.as_ref().map(|folder| camera::open(folder, &config.camera)).transpose()?;
+        let camera = config.camera.source().cloned().map(|source| (source, config.camera.wishes()));
         let (events, queue) = sync_channel(QUEUE);
         let stop = Stop { stopping: Arc::default(), events: events.clone() };
         let settings = LinkSettings {
@@ -79,8 +78,8 @@ impl Daemon {
         let stopping = Arc::clone(&stop.stopping);
         let mut core =
             Core::open(config, Arc::clone(&store), topics, Arc::clone(&facts), events.clone(), stopping)?;
-        if let Some(camera) = camera {
-            core.watch(camera.start(events.clone())?);
+        if let Some((source, wishes)) = camera {
+            core.watch(camera::start(source, wishes, events.clone())?);
         }
         let checked = Arc::clone(&store);
         thread::Builder::new().name("store-check".into()).spawn(move || {

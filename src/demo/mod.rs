@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use crate::capture::SourceSpec;
 use crate::config::{Broker, CameraConfig, Config, ModelConfig, MqttConfig, RuntimeConfig, TrainConfig};
 use crate::daemon::{Daemon, DaemonError};
 use crate::dataset::{DataSet, DatasetError, Example};
@@ -204,7 +205,11 @@ fn configuration(options: &DemoOptions, scratch: &Path, frames: PathBuf, broker:
         device: format!("demo-{}", std::process::id()),
         state_dir: scratch.join("state"),
         model: ModelConfig { base: options.share.base(), imgsz: None },
-        camera: CameraConfig { folder: Some(frames), fps: 50.0, repeat: false },
+        camera: CameraConfig {
+            source: Some(SourceSpec::Folder(frames)),
+            fps: 50.0,
+            ..CameraConfig::default()
+        },
         // Every picture is worth a label here.
         select: SelectOptions {
             random_share: 1.0,

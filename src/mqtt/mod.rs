@@ -23,6 +23,8 @@ pub use broker::LocalBroker;
 pub use command::{Arguments, COMMANDS, MAX_PAYLOAD, Payload, capability, parse};
 pub use facts::Facts;
 pub use link::{Link, LinkEvent, LinkSettings};
-pub use report::{Answer, BoxReport, ModelReport, RunOutcome, RunReport, SampleReport, StateReport};
+pub use report::{
+    Answer, BoxReport, CameraTrouble, ModelReport, RunOutcome, RunReport, SampleReport, StateReport,
+};
 pub use session::end_session;
 pub use topics::{Incoming, Topics};

@@ -139,6 +139,19 @@ pub struct ModelReport {
     pub trained_on: Option<String>,
 }
 
+/// Why the camera gives no frames.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CameraTrouble {
+    /// What is wrong, and what to do.
+    pub reason: String,
+    /// For so long.
+    pub seconds: u64,
+    /// How often it has been tried to open it again.
+    pub tries: u32,
+    /// Seconds until the next try.
+    pub next_try: u64,
+}
+
 /// `state`: what goes on on the device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StateReport {
@@ -160,8 +173,11 @@ pub struct StateReport {
     pub frames: u64,
     /// Frames since the start that could not be looked at.
     pub bad_frames: u64,
-    /// Whether the camera still gives frames.
+    /// Whether the camera gives frames: `on`, `away` while it gives none and is tried again, `off` where
+    /// there is none or it has no more.
     pub camera: &'static str,
+    /// Why it gives none.
+    pub camera_trouble: Option<CameraTrouble>,
     /// What detects: `ort` or `tract`.
     pub runtime: &'static str,
     /// The run that goes on.

@@ -1,0 +1,188 @@
+//! A camera on the network: a snapshot that is fetched again and again, or an MJPEG stream.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use percent_encoding::percent_decode_str;
+use ureq::Agent;
+use ureq::http::Uri;
+
+use super::jpeg::trimmed;
+use super::multipart::Parts;
+use super::spec::redacted;
+use super::{CaptureError, Frame, Image, Next, Source};
+
+/// For finding it, for its answer, and between two pieces of it.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// For a whole snapshot.
+const SNAPSHOT: Duration = Duration::from_secs(15);
+/// A snapshot may be so large, bytes.
+const MAX_SNAPSHOT: u64 = 32 * 1024 * 1024;
+
+/// Fetches snapshots, or reads a stream, as the address answers.
+pub(super) struct HttpCamera {
+    agent: Agent,
+    url: String,
+    /// Without user and password.
+    shown: String,
+    authorization: Option<String>,
+    stream: Option<Parts<Box<dyn Read>>>,
+    /// A snapshot that came with the first answer.
+    first: Option<Vec<u8>>,
+    /// When the stream was last read.
+    last: Instant,
+}
+
+impl HttpCamera {
+    pub fn open(url: &str) -> Result<Self, CaptureError> {
+        let shown = redacted(url);
+        let fail = |reason: String| CaptureError::Network { url: shown.clone(), reason };
+        let uri: Uri = url.parse().map_err(|error| fail(format!("it is no address ({error})")))?;
+        let user = uri.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
+        let authorization = user.map(|(user, _)| {
+            let plain: Vec<u8> = percent_decode_str(user).collect();
+            format!("Basic {}", BASE64_STANDARD.encode(plain))
+        });
+        let agent = Agent::config_builder()
+            .timeout_resolve(Some(PATIENCE))
+            .timeout_connect(Some(PATIENCE))
+            .timeout_recv_response(Some(PATIENCE))
+            .timeout_per_read(Some(PATIENCE))
+            .max_redirects(3)
+            .user_agent(concat!("graftd/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        let mut camera = HttpCamera {
+            agent,
+            url: shown.clone(),
+            shown,
+            authorization,
+            stream: None,
+            first: None,
+            last: Instant::now(),
+        };
+        camera.connect()?;
+        Ok(camera)
+    }
+
+    fn connect(&mut self) -> Result<(), CaptureError> {
+        let mut request = self.agent.get(&self.url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let response = request.call().map_err(|error| {
+            let reason = match error {
+                ureq::Error::StatusCode(401 | 403) => {
+                    "it wants a user and a password; write them into camera.source, as in \
+                     http://user:password@host/"
+                        .into()
+                }
+                ureq::Error::StatusCode(status) => {
+                    format!("it answers with status {status}; is the address right?")
+                }
+                other => other.to_string(),
+            };
+            self.fail(reason)
+        })?;
+        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or("");
+        let kind = kind.to_owned();
+        if kind.to_ascii_lowercase().starts_with("multipart/") {
+            let boundary = kind.split(';').find_map(|part| part.trim().strip_prefix("boundary="));
+            let boundary =
+                boundary.map(|boundary| boundary.trim_matches('"')).filter(|text| !text.is_empty());
+            let boundary = boundary.ok_or_else(|| self.fail("its stream names no boundary".into()))?;
+            let reader: Box<dyn Read> = Box::new(response.into_body().into_reader());
+            self.stream = Some(Parts::new(reader, boundary));
+        } else if kind.starts_with("image/") || kind.is_empty() || kind == "application/octet-stream" {
+            self.first = Some(self.snapshot(response.into_body())?);
+        } else {
+            return Err(self.fail(format!(
+                "it answers with {kind:?}, which is neither a picture nor a stream of them; look for the \
+                 address of its snapshot or MJPEG stream"
+            )));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self, body: ureq::Body) -> Result<Vec<u8>, CaptureError> {
+        let mut bytes = Vec::new();
+        let start = Instant::now();
+        let mut reader = body.into_reader().take(MAX_SNAPSHOT + 1);
+        let mut chunk = vec![0; 64 * 1024];
+        loop {
+            let read = reader.read(&mut chunk).map_err(|error| self.fail(words(&error)))?;
+            if read == 0 {
+                break;
+            }
+            bytes.extend_from_slice(&chunk[..read]);
+            // Drop by drop each piece comes in time and the whole never does.
+            if start.elapsed() > SNAPSHOT {
+                return Err(self.fail("its picture takes too long to come".into()));
+            }
+        }
+        if bytes.len() as u64 > MAX_SNAPSHOT {
+            return Err(self.fail(format!("its picture has more than {} MB", MAX_SNAPSHOT >> 20)));
+        }
+        Ok(bytes)
+    }
+
+    fn fail(&self, reason: String) -> CaptureError {
+        CaptureError::Network { url: self.shown.clone(), reason }
+    }
+}
+
+impl Source for HttpCamera {
+    fn next(&mut self) -> Result<Next, CaptureError> {
+        let bytes = match &mut self.stream {
+            Some(parts) => match newest(parts, &mut self.last) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Err(self.fail("its stream ended".into())),
+                Err(error) => return Err(self.fail(words(&error))),
+            },
+            None => match self.first.take() {
+                Some(bytes) => bytes,
+                None => {
+                    self.connect()?;
+                    self.first.take().ok_or_else(|| self.fail("it gives a stream now".into()))?
+                }
+            },
+        };
+        let end = trimmed(&bytes).len();
+        let mut bytes = bytes;
+        bytes.truncate(end);
+        Ok(Next::Frame(Frame {
+            image: Image::Encoded(bytes),
+            taken: SystemTime::now(),
+            source: self.shown.clone(),
+        }))
+    }
+
+    fn describe(&self) -> String {
+        if self.stream.is_some() { "an MJPEG stream".into() } else { "snapshots".into() }
+    }
+}
+
+/// The newest picture of a stream. What came while nobody asked lies in the socket, and is old: a picture
+/// that had to be waited for is not.
+fn newest(parts: &mut Parts<Box<dyn Read>>, last: &mut Instant) -> io::Result<Option<Vec<u8>>> {
+    let start = Instant::now();
+    let is_behind = start.duration_since(*last) > Duration::from_millis(100);
+    loop {
+        let asked = Instant::now();
+        let part = parts.next()?;
+        let was_waiting = asked.elapsed() < Duration::from_millis(5);
+        if part.is_none() || !is_behind || !was_waiting || start.elapsed() > Duration::from_secs(2) {
+            *last = Instant::now();
+            return Ok(part);
+        }
+    }
+}
+
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => "it has stopped in the middle of a picture".into(),
+        _ => error.to_string(),
+    }
+}
