@@ -14,7 +14,10 @@ for tool in cargo cc python3; do
 done
 python3 -c 'import ensurepip' 2>/dev/null || { echo "setup: python3-venv is missing (fetching libonnxruntime with pip)"; need+=(python3-venv); }
 # v4l's bindings are made by libclang from the kernel's headers.
-ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* >/dev/null 2>&1 || { echo "setup: libclang is missing (bindings for V4L2 cameras)"; need+=(libclang-dev); }
+if [ -z "$(find /usr/lib /usr/lib64 /usr/local/lib -name 'libclang*.so*' -print -quit 2>/dev/null)" ]; then
+    echo "setup: libclang is missing (bindings for V4L2 cameras)"
+    need+=(libclang-dev)
+fi
 [ -f /usr/include/linux/videodev2.h ] || { echo "setup: the kernel's headers are missing (V4L2 cameras)"; need+=(linux-libc-dev); }
 if [ "${1:-demo}" = test ]; then
     want mosquitto mosquitto "the tests speak to a real broker"
