@@ -15,6 +15,7 @@ mod splits;
 
 pub use collection::{Collection, Entry, Told};
 pub use export::{Item, write_coco, write_yolo};
+pub use rows::parse_rows;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

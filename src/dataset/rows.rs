@@ -10,14 +10,33 @@ use super::description::Description;
 
 /// The boxes in a label file, or its faults. A file that is not there holds none.
 pub(super) fn read(path: &Path, description: &Description) -> Result<Vec<LabelBox>, Vec<Fault>> {
-    let fault = |line, message| Fault { path: path.to_owned(), line, message };
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(vec![fault(None, error.to_string())]),
-    };
-    let Ok(text) = std::str::from_utf8(&bytes) else {
-        return Err(vec![fault(None, "not a text file; it should hold rows of class cx cy w h".into())]);
+    let fault = |(line, message)| Fault { path: path.to_owned(), line, message };
+    match std::fs::read(path) {
+        Ok(bytes) => parse(&bytes, description.classes.len(), |label| covered(label, description))
+            .map_err(|faults| faults.into_iter().map(fault).collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(vec![fault((None, error.to_string()))]),
+    }
+}
+
+/// A line from 1, where there is one, and what is wrong with it.
+type RowFault = (Option<usize>, String);
+
+/// The boxes in the bytes of a label file, of so many classes.
+///
+/// # Errors
+/// For each row that is wrong its line, from 1, and what is wrong with it.
+pub fn parse_rows(bytes: &[u8], classes: usize) -> Result<Vec<LabelBox>, Vec<RowFault>> {
+    parse(bytes, classes, Ok)
+}
+
+fn parse(
+    bytes: &[u8],
+    classes: usize,
+    check: impl Fn(LabelBox) -> Result<LabelBox, String>,
+) -> Result<Vec<LabelBox>, Vec<RowFault>> {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Err(vec![(None, "not a text file; it should hold rows of class cx cy w h".into())]);
     };
     let mut labels: Vec<LabelBox> = Vec::new();
     let mut faults = Vec::new();
@@ -25,11 +44,11 @@ pub(super) fn read(path: &Path, description: &Description) -> Result<Vec<LabelBo
         if line.trim().is_empty() {
             continue;
         }
-        match row(line, description.classes.len()).and_then(|label| covered(label, description)) {
+        match row(line, classes).and_then(&check) {
             // The same box twice would count twice.
             Ok(label) if labels.contains(&label) => {}
             Ok(label) => labels.push(label),
-            Err(message) => faults.push(fault(Some(index + 1), message)),
+            Err(message) => faults.push((Some(index + 1), message)),
         }
     }
     if faults.is_empty() { Ok(labels) } else { Err(faults) }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::older::interest_of;
 use super::sample::{Sample, SampleId};
-use super::{StoreError, durable, sealed};
+use super::{StoreError, durable};
 
 /// `<dir>/<2 digits>/<sha256>.<jpg|png>` and `<sha256>.<sample>.json` beside it.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ impl Blobs {
 
     /// Writes the copy of a record beside its frame.
     pub fn write_copy(&self, sample: &Sample) -> Result<(), StoreError> {
-        durable::write(&self.copy_path(sample), &sealed::write(sample))
+        durable::write(&self.copy_path(sample), &sample.to_copy())
     }
 
     /// Removes the copy of a record, durably.
@@ -103,7 +103,7 @@ impl Blobs {
     /// Reads a copy; what is wrong with it otherwise.
     pub fn read_copy(&self, path: &Path) -> Result<Sample, String> {
         let bytes = fs::read(path).map_err(|error| error.to_string())?;
-        let mut sample: Sample = sealed::read(&bytes)?;
+        let mut sample = Sample::from_copy(&bytes)?;
         if self.copy_path(&sample) != path {
             return Err("it speaks of another sample or frame".into());
         }

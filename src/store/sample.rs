@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use crate::label::{LabelBox, Provenance};
 
-use super::envelope::Record;
+use super::envelope::{self, Record};
 use super::older::{SampleV1, SampleV2};
+use super::sealed;
 
 /// Names a sample; ids of later samples are greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -151,6 +152,26 @@ pub struct Sample {
     /// The number of the change that made the record what it is: of two that differ the greater counts.
     #[serde(default)]
     pub change: u64,
+}
+
+impl Sample {
+    /// The record in bytes of the database, of any version; none when they are no whole record.
+    pub fn from_record(bytes: &[u8]) -> Option<Sample> {
+        envelope::open(String::new, bytes).ok()
+    }
+
+    /// The record in the bytes of the copy beside its frame.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_copy(bytes: &[u8]) -> Result<Sample, String> {
+        sealed::read(bytes)
+    }
+
+    /// The bytes of the copy beside its frame.
+    pub fn to_copy(&self) -> Vec<u8> {
+        sealed::write(self)
+    }
 }
 
 impl Record for Sample {
