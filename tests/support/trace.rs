@@ -78,7 +78,7 @@ impl<'a> Call<'a> {
         let (arguments, returned) = rest.rsplit_once(" = ")?;
         let digits = returned.find(|c: char| c != '-' && !c.is_ascii_digit()).unwrap_or(returned.len());
         let result = returned[..digits].parse().ok()?;
-        let arguments = arguments.trim_end().strip_suffix(')')?.split(", ").collect();
+        let arguments = arguments.trim_end().strip_suffix(')')?.split(", ").map(str::trim).collect();
         Some(Call { name, arguments, result, returned })
     }
 
