@@ -4,12 +4,13 @@
 //! anew when nobody holds a handle any more. So nobody holds one: work on the trees goes through
 //! [`Database::read`] and [`Database::write`].
 
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::ballast::Ballast;
 use super::sample::milliseconds;
@@ -17,6 +18,8 @@ use super::{StoreError, durable};
 
 /// The database's folder in the state directory.
 pub(super) const FOLDER: &str = "store";
+/// So long it is waited for a database that is still held.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The trees of the open database. No handle may outlive the closure that gets it.
 #[derive(Debug)]
@@ -140,8 +143,13 @@ impl Database {
         self.read(|trees| {
             let done = work(trees)?;
             trees.db.flush()?;
-            // sled syncs its data, not the directory entries that lead to it.
-            durable::sync_dir(&self.0.dir.join(FOLDER))?;
+            let folder = self.0.dir.join(FOLDER);
+            // On Linux sled's flush is a `sync_file_range`: it brings neither the new length of the log to
+            // the disk nor what the disk holds in its own cache.
+            sync_data(&folder.join("db"))?;
+            // And nothing of the directory entries that lead to its files.
+            durable::sync_dir(&folder.join("blobs"))?;
+            durable::sync_dir(&folder)?;
             durable::sync_dir(&self.0.dir)?;
             Ok(done)
         })
@@ -206,8 +214,27 @@ impl Refusal {
     }
 }
 
-/// sled answers some damage with a panic, which is caught here.
+fn sync_data(path: &Path) -> Result<(), StoreError> {
+    // Any descriptor of a file syncs all of it.
+    File::open(path).and_then(|file| file.sync_data()).map_err(StoreError::io(path))
+}
+
+/// The database that was open before may still be held: sled lets go of it in a thread of its own, a little
+/// after the last handle. Other processes are kept out by the store's own lock.
 fn open_trees(path: &Path) -> Result<Trees, Refusal> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        match try_to_open(path) {
+            Err(Refusal::Machine(sled::Error::Io(error))) if is_held(&error) && Instant::now() < give_up => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// sled answers some damage with a panic, which is caught here.
+fn try_to_open(path: &Path) -> Result<Trees, Refusal> {
     match catch_unwind(AssertUnwindSafe(|| Trees::open(path))) {
         Ok(Ok(trees)) => Ok(trees),
         Ok(Err(sled::Error::Io(error))) if is_machine(&error) => {
@@ -232,6 +259,10 @@ fn is_machine(error: &io::Error) -> bool {
         NotADirectory,
         ResourceBusy,
     ];
-    // sled makes an error of the kind `Other` of a lock that somebody else holds.
-    kinds.contains(&error.kind()) || error.to_string().contains("lock")
+    kinds.contains(&error.kind()) || is_held(error)
+}
+
+/// Whether somebody holds sled's lock: an error of the kind `Other`.
+fn is_held(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
 }
