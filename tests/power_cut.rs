@@ -82,6 +82,7 @@ fn faults(ops: &[Op], deaf: Deaf, cuts: usize, seed: u64) -> Vec<String> {
         disk.cut(folder.path(), names, bytes, seed + cut as u64);
         let outcome = catch_unwind(AssertUnwindSafe(|| ledger.check(folder.path())));
         if let Err(fault) = outcome.unwrap_or_else(|_| Err("a panic".into())) {
+            if std::env::var_os("PC_DEBUG").is_some() { eprintln!("== {at} {fault}"); disk.debug(); }
             found.push(format!("cut before {at} of {}, names {names:?}, bytes {bytes:?}: {fault}", ops.len()));
             if let Some(keep) = std::env::var_os("GRAFTD_KEEP_CUTS") {
                 let _ = std::fs::create_dir_all(&keep);

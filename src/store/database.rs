@@ -92,6 +92,9 @@ impl Database {
             opened => opened,
         };
         let trees = trees.map_err(|refusal| refusal.into_error(&path))?;
+        // Written once and never synced by sled; with a part of it gone all of the database is unreadable.
+        sync_data(&path.join("conf"))?;
+        durable::sync_dir(&path)?;
         Ok(Database(Arc::new(Shared {
             dir: dir.to_owned(),
             trees: RwLock::new(Some(trees)),
