@@ -227,6 +227,7 @@ fn sync_data(path: &Path) -> Result<(), StoreError> {
 fn open_trees(path: &Path) -> Result<Trees, Refusal> {
     let give_up = Instant::now() + PATIENCE;
     loop {
+        sweep(path).map_err(|error| Refusal::Machine(sled::Error::Io(error)))?;
         match try_to_open(path) {
             Err(Refusal::Machine(sled::Error::Io(error))) if is_held(&error) && Instant::now() < give_up => {
                 std::thread::sleep(Duration::from_millis(5));
@@ -234,6 +235,24 @@ fn open_trees(path: &Path) -> Result<Trees, Refusal> {
             done => return done,
         }
     }
+}
+
+/// Removes the snapshots that sled was cut short in writing: it takes one for the newest there is, finds it
+/// damaged and refuses all of the database, which can do without.
+fn sweep(path: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.starts_with(b"snap.") && name.ends_with(b".generating") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// sled answers some damage with a panic, which is caught here.

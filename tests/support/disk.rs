@@ -303,19 +303,3 @@ fn content(synced: &[u8], since: &[Change], luck: Luck, random: &mut ChaCha8Rng)
     }
     content
 }
-
-impl Disk {
-    pub fn debug(&self) {
-        fn walk(disk: &Disk, folder: usize, at: String) {
-            for (name, &node) in disk.names.get(&folder).into_iter().flatten() {
-                let path = format!("{at}/{name}");
-                match &disk.nodes[node] {
-                    Node::File { since, synced } if !since.is_empty() => eprintln!("{path} synced {}: {:?}", synced.len(), since.iter().map(|c| match c { Change::Write(at, b) => (*at, b.len(), 'w'), Change::Length(l, a) => (*l, *a as usize, 'l')}).collect::<Vec<_>>()),
-                    Node::Folder => walk(disk, node, path),
-                    _ => {}
-                }
-            }
-        }
-        walk(self, 0, String::new());
-    }
-}

@@ -9,7 +9,9 @@ use std::io::Write;
 use std::path::Path;
 
 use graftd::label::LabelBox;
-use graftd::store::{Limits, Message, NewLabels, PendingRun, Remembered, SampleId, SlotRecord, Store, StoreError};
+use graftd::store::{
+    Limits, Message, NewLabels, PendingRun, Remembered, SampleId, SlotRecord, Store, StoreError,
+};
 
 use super::samples::{new_labels, new_sample};
 
@@ -155,7 +157,8 @@ impl Ledger {
 
     /// Whether the store in `dir` holds all of it, and can be gone on with; otherwise what it lacks.
     pub fn check(&self, dir: &Path) -> Result<(), String> {
-        let store = Store::open_within(dir, &limits()).map_err(|error| format!("it does not open: {error}"))?;
+        let store =
+            Store::open_within(dir, &limits()).map_err(|error| format!("it does not open: {error}"))?;
         self.hold(&store)?;
         let fresh = use_it(&store).map_err(|error| format!("it can't be used: {error}"))?;
         drop(store);
@@ -170,7 +173,8 @@ impl Ledger {
         let get = |id: &str| samples.get(id.parse().expect("an id"));
         for (id, &round) in &self.samples {
             let sample = get(id).map_err(|error| format!("sample {id}: {error}"))?;
-            let bytes = std::fs::read(samples.frame_path(&sample)).map_err(|error| format!("frame: {error}"))?;
+            let bytes =
+                std::fs::read(samples.frame_path(&sample)).map_err(|error| format!("frame: {error}"))?;
             same(&format!("the frame of sample {round}"), bytes == frame(round), true)?;
             same("its source", &sample.source, &format!("{round}.jpg"))?;
         }
@@ -228,7 +232,8 @@ impl Ledger {
             }
             ["model"] => {
                 let Some(slot) = store.models().current().map_err(text)? else { return Ok(None) };
-                let bytes = std::fs::read(store.models().current_path()).map_err(|error| format!("model: {error}"))?;
+                let bytes = std::fs::read(store.models().current_path())
+                    .map_err(|error| format!("model: {error}"))?;
                 let whole = String::from_utf8_lossy(&bytes);
                 let round = whole.split(' ').nth(1).and_then(|round| round.parse().ok());
                 let round: u32 = round.ok_or(format!("slot {} holds no model", slot.slot))?;

@@ -18,18 +18,44 @@ const CALLS: &str = "?open,openat,?openat2,?creat,read,pread64,lseek,write,pwrit
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// A file is made if it is not there, and emptied if `empty`.
-    Create { path: String, empty: bool },
-    Write { path: String, offset: u64, bytes: Vec<u8> },
+    Create {
+        path: String,
+        empty: bool,
+    },
+    Write {
+        path: String,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
     /// The file's length becomes this, or at least this.
-    Length { path: String, length: u64, at_least: bool },
-    Mkdir { path: String },
-    Symlink { path: String, target: String },
-    Rename { from: String, to: String },
-    Remove { path: String },
+    Length {
+        path: String,
+        length: u64,
+        at_least: bool,
+    },
+    Mkdir {
+        path: String,
+    },
+    Symlink {
+        path: String,
+        target: String,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Remove {
+        path: String,
+    },
     /// A thread asks for a file or a folder to be brought to the disk.
-    SyncBegins { thread: u32, path: String },
+    SyncBegins {
+        thread: u32,
+        path: String,
+    },
     /// That has been done.
-    SyncEnds { thread: u32 },
+    SyncEnds {
+        thread: u32,
+    },
     /// The process says something: a line in the file of its marks.
     Mark(String),
 }
@@ -174,7 +200,9 @@ impl Parser<'_> {
 
     fn take(&mut self, call: &Call) {
         match call.name {
-            "open" | "creat" => self.opened(call, call.text(0), call.arguments.get(1).unwrap_or(&"O_CREAT|O_TRUNC")),
+            "open" | "creat" => {
+                self.opened(call, call.text(0), call.arguments.get(1).unwrap_or(&"O_CREAT|O_TRUNC"))
+            }
             "openat" | "openat2" => self.opened(call, call.path_at(1), call.arguments[2]),
             "read" => *self.at.entry(number_of(call.arguments[0])).or_default() += call.result as u64,
             "lseek" => {
@@ -190,7 +218,10 @@ impl Parser<'_> {
             }
             "ftruncate" => self.length(call, call.number(1), false),
             "fallocate" => {
-                assert!(self.inside(&call.file(0)).is_none() || call.arguments[1] == "0", "a mode of fallocate");
+                assert!(
+                    self.inside(&call.file(0)).is_none() || call.arguments[1] == "0",
+                    "a mode of fallocate"
+                );
                 if call.arguments[1] == "0" {
                     self.length(call, call.number(2) + call.number(3), true);
                 }
