@@ -43,7 +43,7 @@ fn writer() {
 }
 
 fn recorded() -> Vec<Op> {
-    let root = tempfile::tempdir().unwrap();
+    let root = ledger::folder();
     let state = root.path().join("state");
     std::fs::create_dir(&state).unwrap();
     let mut program = Command::new(std::env::current_exe().unwrap());
@@ -69,7 +69,6 @@ fn faults(ops: &[Op], deaf: Deaf, cuts: usize, seed: u64) -> Vec<String> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut disk, mut ledger) = (Disk::new(deaf), Ledger::default());
     let (mut done, mut found) = (0, Vec::new());
-    let memory = Path::new("/dev/shm");
     for cut in 0..cuts {
         let at = (ops.len() * cut + random.random_range(0..ops.len())) / cuts;
         for op in &ops[done..at] {
@@ -81,8 +80,7 @@ fn faults(ops: &[Op], deaf: Deaf, cuts: usize, seed: u64) -> Vec<String> {
         done = at;
         let lucks = [Luck::Lost, Luck::Kept, Luck::Chance];
         let (names, bytes) = (lucks[cut % 3], lucks[cut / 3 % 3]);
-        let folder =
-            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let folder = ledger::folder();
         disk.cut(folder.path(), names, bytes, seed + cut as u64);
         let outcome = catch_unwind(AssertUnwindSafe(|| ledger.check(folder.path())));
         if let Err(fault) = outcome.unwrap_or_else(|_| Err("a panic".into())) {

@@ -15,10 +15,20 @@ use graftd::store::{
 
 use super::samples::{new_labels, new_sample};
 
+/// A folder in memory where there is such a thing: what is tried hundreds of times need not wear a disk.
+pub fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.expect("a folder")
+}
+
 /// The limits of stores that are cut: a disk is laid out hundreds of times.
 pub fn limits() -> Limits {
     Limits { ballast_mb: 1, min_free_mb: 1, ..Limits::default() }
 }
+
+/// So often a thing is tried on a full disk.
+const ATTEMPTS: usize = 40;
 
 /// The frame of a round: of several pages, and different in each.
 pub fn frame(round: u32) -> Vec<u8> {
@@ -49,63 +59,90 @@ fn run(version: u32) -> PendingRun {
 pub fn work(dir: &Path, rounds: std::ops::Range<u32>, marks: &mut File) -> Result<(), StoreError> {
     let mut mark = |line: String| {
         // One write per line, so that it is one mark.
-        marks.write_all(format!("{line}\n").as_bytes()).expect("marks can be written");
+        let line = format!("{line}\n");
+        while marks.write_all(line.as_bytes()).is_err() {}
     };
-    let store = Store::open_within(dir, &limits())?;
+    let store = patiently(|| Store::open_within(dir, &limits()))?;
     let samples = store.samples();
     let mut kept: Vec<(SampleId, u32)> = Vec::new();
     for round in rounds {
         mark(format!("will classes {round}"));
-        samples.set_classes(&[format!("class {round}")])?;
+        patiently(|| samples.set_classes(&[format!("class {round}")]))?;
         mark(format!("done classes {round}"));
 
-        let sample = samples.add(&frame(round), new_sample(&format!("{round}.jpg")))?;
+        let sample = patiently(|| samples.add(&frame(round), new_sample(&format!("{round}.jpg"))))?;
         mark(format!("sample {} {round}", sample.id));
         kept.push((sample.id, round));
 
         mark(format!("will command {round} 0"));
-        store.commands().set("label", &round.to_string(), Remembered::Executing)?;
+        patiently(|| store.commands().set("label", &round.to_string(), Remembered::Executing))?;
         mark(format!("done command {round} 0"));
         // This one, and an older one again.
         let older = kept[kept.len() / 2];
         for (id, _) in [older, (sample.id, round)] {
             mark(format!("will label {id} {round}"));
-            samples.label(id, labels(round + 1), 0.3)?;
+            patiently(|| samples.label(id, labels(round + 1), 0.3))?;
             mark(format!("done label {id} {round}"));
         }
         mark(format!("will command {round} 1"));
-        store.commands().set("label", &round.to_string(), Remembered::Settled(answer(round)))?;
+        patiently(|| store.commands().set("label", &round.to_string(), Remembered::Settled(answer(round))))?;
         mark(format!("done command {round} 1"));
 
         let message = Message { topic: round.to_string(), payload: answer(round), droppable: false };
-        store.outbox().push(&message)?;
+        patiently(|| store.outbox().push(&message))?;
         mark(format!("message {round}"));
         if round % 3 == 2 {
-            let (number, message) = store.outbox().next(None)?.expect("one was pushed");
+            let (number, message) = patiently(|| store.outbox().next(None))?.expect("one was pushed");
             mark(format!("gone message {}", message.topic));
-            store.outbox().acknowledge(number)?;
+            patiently(|| store.outbox().acknowledge(number))?;
         }
 
         mark(format!("will pending {round}"));
-        store.pending().set(Some(&run(round)))?;
+        patiently(|| store.pending().set(Some(&run(round))))?;
         mark(format!("done pending {round}"));
 
         mark(format!("will model {round}"));
-        store.models().promote(&model(round), SlotRecord::default())?;
+        patiently(|| store.models().promote(&model(round), SlotRecord::default()))?;
         mark(format!("done model {round}"));
         if round % 4 == 3 {
             mark(format!("will model {}", round - 1));
-            store.models().rollback()?;
+            patiently(|| store.models().rollback())?;
             mark(format!("done model {}", round - 1));
         }
         if round % 5 == 4 {
             let (id, round) = kept.remove(0);
             mark(format!("gone sample {id} {round}"));
-            samples.delete(id)?;
+            match patiently(|| samples.delete(id)) {
+                // Done at an attempt that was told to have failed.
+                Err(StoreError::NoSample(_)) => {}
+                deleted => deleted?,
+            }
             mark(format!("deleted {id}"));
         }
     }
     Ok(())
+}
+
+/// Tries again while the disk is full, as a device does; says each time that it was, or why it gives up.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    for _ in 0..ATTEMPTS {
+        match attempt() {
+            Err(error) if is_full(&error) => say(&error),
+            done => return done,
+        }
+    }
+    attempt()
+}
+
+fn say(error: &StoreError) {
+    // Not by `eprintln`, which panics where the fault is in this very call.
+    let _ = std::io::stderr().write_all(format!("the disk is full: {error}\n").as_bytes());
+}
+
+/// Whether an error names a full disk, or says that the database has to wait for one.
+fn is_full(error: &StoreError) -> bool {
+    let text = error.to_string();
+    text.contains("No space left") || matches!(error, StoreError::Away { .. } | StoreError::Full { .. })
 }
 
 /// What may be there of a thing that changes: what was acknowledged last, or what was begun after it.
