@@ -47,7 +47,13 @@ fn writer_with(root: &Path, calls: &str, fault: &str) -> Output {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
     strace.args(["-e", &format!("inject={calls}:{fault}")]);
-    strace.arg(std::env::current_exe().unwrap()).args(["--exact", "writer", "--nocapture", "--test-threads", "1"]);
+    strace.arg(std::env::current_exe().unwrap()).args([
+        "--exact",
+        "writer",
+        "--nocapture",
+        "--test-threads",
+        "1",
+    ]);
     let output = strace.env(WRITER, root).output();
     output.unwrap_or_else(|error| panic!("strace: {error} (install the package `strace`)"))
 }
@@ -80,7 +86,9 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_a_write() {
                 _ => survived += 1,
             }
             let ledger = ledger_of(root.path());
-            ledger.check(&root.path().join("state")).unwrap_or_else(|lack| panic!("{calls} {moment}: {lack}"));
+            ledger
+                .check(&root.path().join("state"))
+                .unwrap_or_else(|lack| panic!("{calls} {moment}: {lack}"));
         }
     }
     println!("{kills} kills, {survived} writers that came to their end before");
@@ -102,7 +110,10 @@ fn a_full_disk_is_said_and_gone_on_from() {
             let marks = std::fs::read_to_string(root.path().join("marks")).unwrap();
             tried += 1;
             met += usize::from(said.contains("the disk is full"));
-            assert!(marks.contains(&format!("done model {}", ROUNDS - 1)), "{calls} {fault}: not at its end: {said}");
+            assert!(
+                marks.contains(&format!("done model {}", ROUNDS - 1)),
+                "{calls} {fault}: not at its end: {said}"
+            );
             let ledger = ledger_of(root.path());
             ledger.check(&root.path().join("state")).unwrap_or_else(|lack| panic!("{calls} {fault}: {lack}"));
         }
