@@ -34,7 +34,9 @@ forgetting: ## teach a new class with the old one unlabelled, and tell what is f
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench forgetting -- $(ARGS)
 
-torture: ## kill a run five hundred times; it must end as if nothing had happened
+torture: ## cut the power 1800 times, fill the disk and kill at every write, kill a run five hundred times
+	GRAFTD_CUTS=1800 cargo test --test power_cut -- --nocapture
+	GRAFTD_FAULTS=500 cargo test --test faults -- --nocapture
 	GRAFTD_KILLS=500 cargo test --test resume -- --nocapture killed
 
 exports: ## make exports of every family and form and try graftd on each (ARGS="--release 8.4.190 'yolo26*'")

@@ -12,6 +12,8 @@ use graftd::store::{Message, Remembered, SlotRecord, Store};
 use support::samples::{a_box, new_labels, new_sample};
 
 const WRITER: &str = "GRAFTD_TEST_WRITER";
+/// Kills, unless `GRAFTD_STORE_KILLS` says another number.
+const KILLS: usize = 8;
 
 /// Not a test of its own: what the killed process does. It says on stdout what has been acknowledged.
 #[test]
@@ -38,7 +40,8 @@ fn writer() {
 fn nothing_acknowledged_is_lost_over_kills() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut acknowledged: Vec<String> = Vec::new();
-    for kill in 1..=8 {
+    let kills = std::env::var("GRAFTD_STORE_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
+    for kill in 1..=kills {
         let mut child = Command::new(std::env::current_exe().expect("a program"))
             .args(["--exact", "writer", "--nocapture"])
             .env(WRITER, dir.path())
@@ -47,7 +50,7 @@ fn nothing_acknowledged_is_lost_over_kills() {
             .expect("a process");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
         // Killed at another place in the round each time.
-        acknowledged.extend(lines.by_ref().filter(|line| line.contains(' ')).take(20 + kill * 7));
+        acknowledged.extend(lines.by_ref().filter(|line| line.contains(' ')).take(20 + kill % 40 * 7));
         child.kill().expect("killed");
         child.wait().expect("ended");
         acknowledged.extend(lines);
@@ -84,7 +87,7 @@ fn nothing_acknowledged_is_lost_over_kills() {
             assert_eq!(std::fs::read(store.models().current_path()).expect("a model"), content.as_bytes());
         }
     }
-    assert!(acknowledged.len() > 8 * 20);
+    assert!(acknowledged.len() > kills * 20);
 }
 
 fn messages(store: &Store) -> Vec<Message> {

@@ -4,12 +4,13 @@
 //! anew when nobody holds a handle any more. So nobody holds one: work on the trees goes through
 //! [`Database::read`] and [`Database::write`].
 
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
@@ -21,6 +22,8 @@ use super::{StoreError, durable};
 
 /// The database's folder in the state directory.
 pub(super) const FOLDER: &str = "store";
+/// So long it is waited for a database that is still held.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The trees of the open database. No handle may outlive the closure that gets it.
 #[derive(Debug)]
@@ -116,6 +119,9 @@ impl Database {
             opened => opened,
         };
         let trees = trees.map_err(|refusal| refusal.into_error(&path))?;
+        // Written once and never synced by sled; with a part of it gone all of the database is unreadable.
+        sync_data(&path.join("conf"))?;
+        durable::sync_dir(&path)?;
         Ok(Database(Arc::new(Shared {
             dir: dir.to_owned(),
             trees: RwLock::new(Some(trees)),
@@ -175,8 +181,13 @@ impl Database {
         self.read(|trees| {
             let done = work(trees)?;
             trees.db.flush()?;
-            // sled syncs its data, not the directory entries that lead to it.
-            durable::sync_dir(&self.0.dir.join(FOLDER))?;
+            let folder = self.0.dir.join(FOLDER);
+            // On Linux sled's flush is a `sync_file_range`: it brings neither the new length of the log to
+            // the disk nor what the disk holds in its own cache.
+            sync_data(&folder.join("db"))?;
+            // And nothing of the directory entries that lead to its files.
+            durable::sync_dir(&folder.join("blobs"))?;
+            durable::sync_dir(&folder)?;
             durable::sync_dir(&self.0.dir)?;
             Ok(done)
         })
@@ -255,8 +266,46 @@ impl Refusal {
     }
 }
 
-/// sled answers some damage with a panic, which is caught here.
+fn sync_data(path: &Path) -> Result<(), StoreError> {
+    // Any descriptor of a file syncs all of it.
+    File::open(path).and_then(|file| file.sync_data()).map_err(StoreError::io(path))
+}
+
+/// The database that was open before may still be held: sled lets go of it in a thread of its own, a little
+/// after the last handle. Other processes are kept out by the store's own lock.
 fn open_trees(path: &Path) -> Result<Trees, Refusal> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        sweep(path).map_err(|error| Refusal::Machine(sled::Error::Io(error)))?;
+        match try_to_open(path) {
+            Err(Refusal::Machine(sled::Error::Io(error))) if is_held(&error) && Instant::now() < give_up => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Removes the snapshots that sled was cut short in writing: it takes one for the newest there is, finds it
+/// damaged and refuses all of the database, which can do without.
+fn sweep(path: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.starts_with(b"snap.") && name.ends_with(b".generating") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// sled answers some damage with a panic, which is caught here.
+fn try_to_open(path: &Path) -> Result<Trees, Refusal> {
     match catch_unwind(AssertUnwindSafe(|| Trees::open(path))) {
         Ok(Ok(trees)) => Ok(trees),
         Ok(Err(sled::Error::Io(error))) if is_machine(&error) => {
@@ -281,6 +330,10 @@ fn is_machine(error: &io::Error) -> bool {
         NotADirectory,
         ResourceBusy,
     ];
-    // sled makes an error of the kind `Other` of a lock that somebody else holds.
-    kinds.contains(&error.kind()) || error.to_string().contains("lock")
+    kinds.contains(&error.kind()) || is_held(error)
+}
+
+/// Whether somebody holds sled's lock: an error of the kind `Other`.
+fn is_held(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
 }

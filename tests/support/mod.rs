@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod drawn;
+pub mod ledger;
 pub mod recompose;
 pub mod samples;
 pub mod stepper;

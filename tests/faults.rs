@@ -1,0 +1,127 @@
+//! A full disk and a killed process at every point at which the store writes, made by strace.
+//!
+//! `GRAFTD_FAULTS` says how many points of each kind of call are tried; without it a few. Needs strace.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use support::ledger::{self, Ledger};
+
+const WRITER: &str = "GRAFTD_TEST_WRITER";
+/// Points of each kind, unless `GRAFTD_FAULTS` says another number.
+const POINTS: usize = 8;
+const ROUNDS: u32 = 4;
+
+/// Calls that change the disk, and how often a writer makes each at least.
+const WRITES: [(&str, usize); 6] = [
+    ("write", 120),
+    ("pwrite64", 60),
+    ("fsync", 130),
+    ("fdatasync", 50),
+    ("?rename,renameat,renameat2", 30),
+    ("?mkdir,mkdirat", 12),
+];
+
+/// Not a test of its own: what the process does that meets the fault.
+#[test]
+fn writer() {
+    let Some(root) = std::env::var_os(WRITER) else { return };
+    let root = Path::new(&root);
+    let mut marks = std::fs::File::create(root.join("marks")).unwrap();
+    ledger::work(&root.join("state"), 0..ROUNDS, &mut marks).unwrap();
+}
+
+fn points() -> usize {
+    std::env::var("GRAFTD_FAULTS").map_or(POINTS, |points| points.parse().unwrap())
+}
+
+/// A writer that meets a fault, in strace's words. strace counts the calls of each thread by itself; most of them
+/// are in the one that all tests run in when there is but one.
+fn writer_with(root: &Path, calls: &str, fault: &str) -> Output {
+    std::fs::create_dir(root.join("state")).unwrap();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+    strace.args(["-e", &format!("inject={calls}:{fault}")]);
+    strace.arg(std::env::current_exe().unwrap()).args([
+        "--exact",
+        "writer",
+        "--nocapture",
+        "--test-threads",
+        "1",
+    ]);
+    let output = strace.env(WRITER, root).output();
+    output.unwrap_or_else(|error| panic!("strace: {error} (install the package `strace`)"))
+}
+
+fn ledger_of(root: &Path) -> Ledger {
+    let mut ledger = Ledger::default();
+    let marks = std::fs::read_to_string(root.join("marks")).unwrap_or_default();
+    // A mark is whole when its line has an end.
+    marks.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).for_each(|line| ledger.note(line));
+    ledger
+}
+
+/// The moments of a kind of call, spread over all. The first ones belong to the harness, which says what it
+/// is about to run.
+fn moments(calls: &str, all: usize) -> impl Iterator<Item = usize> {
+    let points = points().min(all);
+    let first = if calls == "write" { 8 } else { 1 };
+    (0..points).map(move |point| first + point * all / points)
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_a_write() {
+    let (mut kills, mut survived) = (0, 0);
+    for (calls, all) in WRITES {
+        for moment in moments(calls, all) {
+            let root = ledger::folder();
+            let output = writer_with(root.path(), calls, &format!("signal=KILL:when={moment}"));
+            match output.status.signal() {
+                Some(9) => kills += 1,
+                _ => survived += 1,
+            }
+            let ledger = ledger_of(root.path());
+            ledger
+                .check(&root.path().join("state"))
+                .unwrap_or_else(|lack| panic!("{calls} {moment}: {lack}"));
+        }
+    }
+    println!("{kills} kills, {survived} writers that came to their end before");
+    assert!(kills > survived, "{kills} kills, {survived} not killed");
+}
+
+#[test]
+fn a_full_disk_is_said_and_gone_on_from() {
+    let (mut met, mut tried) = (0, 0);
+    for (calls, all) in WRITES {
+        for moment in moments(calls, all) {
+            let root = ledger::folder();
+            // Full at one call and at the next ones, then there is room again.
+            let fault = format!("error=ENOSPC:when={moment}..{}", moment + tried % 6);
+            let output = writer_with(root.path(), calls, &fault);
+            let said = String::from_utf8_lossy(&output.stderr);
+            // Not by its exit code: the fault may meet a line of the harness itself, which panics at that. sled
+            // panics where a sync fails as it closes its file; what counts is that the writer comes to its end.
+            let is_panic = |line: &str| {
+                line.contains("panicked at") && !line.contains("io/stdio.rs") && !line.contains("/sled-")
+            };
+            assert!(!said.lines().any(is_panic), "{calls} {fault}: {said}");
+            let marks = std::fs::read_to_string(root.path().join("marks")).unwrap();
+            tried += 1;
+            met += usize::from(said.contains("the disk is full"));
+            assert!(
+                marks.contains(&format!("done model {}", ROUNDS - 1)),
+                "{calls} {fault}: not at its end: {said}"
+            );
+            let ledger = ledger_of(root.path());
+            ledger.check(&root.path().join("state")).unwrap_or_else(|lack| panic!("{calls} {fault}: {lack}"));
+        }
+    }
+    println!("{tried} times full, {met} times refused and gone on from without a restart");
+    assert!(met * 4 > tried, "only {met} of {tried} met a full disk");
+}
