@@ -21,6 +21,7 @@ fi
 [ -f /usr/include/linux/videodev2.h ] || { echo "setup: the kernel's headers are missing (V4L2 cameras)"; need+=(linux-libc-dev); }
 if [ "${1:-demo}" = test ]; then
     want mosquitto mosquitto "the tests speak to a real broker"
+    want strace strace "the power-cut test records what the store writes"
     want mosquitto_pub mosquitto-clients "the tests send commands as an operator would"
 fi
 [ ${#need[@]} -eq 0 ] && exit 0

@@ -76,6 +76,7 @@ fn moments(calls: &str, all: usize) -> impl Iterator<Item = usize> {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_a_write() {
+    let _turn = support::turn();
     let (mut kills, mut survived) = (0, 0);
     for (calls, all) in WRITES {
         for moment in moments(calls, all) {
@@ -97,6 +98,7 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed_at_a_write() {
 
 #[test]
 fn a_full_disk_is_said_and_gone_on_from() {
+    let _turn = support::turn();
     let (mut met, mut tried) = (0, 0);
     for (calls, all) in WRITES {
         for moment in moments(calls, all) {

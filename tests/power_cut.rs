@@ -93,6 +93,7 @@ fn faults(ops: &[Op], deaf: Deaf, cuts: usize, seed: u64) -> Vec<String> {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_power_goes() {
+    let _turn = support::turn();
     let cuts = std::env::var("GRAFTD_CUTS").map_or(CUTS, |cuts| cuts.parse().unwrap());
     let (mut found, mut operations) = (Vec::new(), 0);
     for seed in 0..cuts.div_ceil(CUTS_EACH) {
@@ -108,6 +109,7 @@ fn nothing_acknowledged_is_lost_when_the_power_goes() {
 /// The test above can fail: with one kind of sync not done it does.
 #[test]
 fn a_sync_that_is_not_done_is_noticed() {
+    let _turn = support::turn();
     let ops = recorded();
     for deaf in [Deaf::ToFiles, Deaf::ToFolders, Deaf::ToDatabase] {
         let found = faults(&ops, deaf, 36, 2);

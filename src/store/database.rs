@@ -212,7 +212,7 @@ impl Database {
             return Ok(());
         }
         // sled holds a lock on its file: the old one must be gone first.
-        *trees = None;
+        close(trees.take());
         let path = self.0.dir.join(FOLDER);
         *trees = Some(open_trees(&path).map_err(|refusal| refusal.into_error(&path))?);
         self.0.refuses.store(false, Ordering::Release);
@@ -266,6 +266,19 @@ impl Refusal {
     }
 }
 
+/// Lets go of the database. sled panics where its last sync fails; what was acknowledged is on the disk.
+fn close(trees: Option<Trees>) {
+    if catch_unwind(AssertUnwindSafe(|| drop(trees))).is_err() {
+        tracing::warn!("the disk failed as the database was closed");
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        close(self.trees.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
 fn sync_data(path: &Path) -> Result<(), StoreError> {
     // Any descriptor of a file syncs all of it.
     File::open(path).and_then(|file| file.sync_data()).map_err(StoreError::io(path))
@@ -312,8 +325,18 @@ fn try_to_open(path: &Path) -> Result<Trees, Refusal> {
             Err(Refusal::Machine(sled::Error::Io(error)))
         }
         Ok(Err(error)) => Err(Refusal::Damaged(error.to_string())),
+        Err(panic) if is_of_a_full_disk(&*panic) => {
+            Err(Refusal::Machine(sled::Error::Io(io::ErrorKind::StorageFull.into())))
+        }
         Err(_) => Err(Refusal::Damaged("sled can't read it".into())),
     }
+}
+
+/// sled unwraps some errors of the disk: its words are all that is left of them, and no reason to take the
+/// database for damaged.
+fn is_of_a_full_disk(panic: &(dyn std::any::Any + Send)) -> bool {
+    let words = panic.downcast_ref::<String>().map_or("", String::as_str);
+    words.contains("StorageFull") || words.contains("No space left")
 }
 
 /// Whether an error speaks of the machine rather than of the bytes that were read.

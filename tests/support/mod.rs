@@ -147,3 +147,10 @@ pub fn graftd() -> std::process::Command {
     command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("RUST_LOG");
     command
 }
+
+/// Tests that start processes and open stores take turns: between fork and exec a child holds the locks of the
+/// stores that are open, and opening one of them again is refused for that moment.
+pub fn turn() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
