@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-guest bench-host torture exports forgetting peers peers-cost fmt doc lib venv
+.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host torture fuzz exports forgetting peers peers-cost fmt doc lib venv
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -21,6 +21,13 @@ bench: ## measure CPU time per picture of every stage, per scope and runtime (AR
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench costs -- $(ARGS)
 
+bench-frame: ## measure from a camera's frame to boxes against ONNX Runtime alone (ARGS="yolo11n.onnx 320")
+	@scripts/fetch-onnxruntime.sh
+	cargo bench --bench frame -- $(ARGS)
+
+bench-store: ## measure the store as it grows to 100,000 samples (ARGS="/var/tmp 1000 5000")
+	cargo bench --bench store -- $(ARGS)
+
 bench-guest: ## measure what a run costs detection beside it (ARGS="yolo11n.onnx 320")
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench guest -- $(ARGS)
@@ -34,10 +41,16 @@ forgetting: ## teach a new class with the old one unlabelled, and tell what is f
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench forgetting -- $(ARGS)
 
-torture: ## cut the power 1800 times, fill the disk and kill at every write, kill a run five hundred times
+torture: ## cut the power 1800 times, fill the disk and kill at every write, flip 2,100 bits, kill a run 500 times
+	@scripts/setup.sh test
 	GRAFTD_CUTS=1800 cargo test --test power_cut -- --nocapture
 	GRAFTD_FAULTS=500 cargo test --test faults -- --nocapture
+	GRAFTD_FLIPS=2100 cargo test --test bit_flips -- --nocapture
+	GRAFTD_STORE_KILLS=500 cargo test --test store_power -- --nocapture
 	GRAFTD_KILLS=500 cargo test --test resume -- --nocapture killed
+
+fuzz: ## feed each parser with garbage, ten minutes each (ARGS="60" for a minute; needs cargo-fuzz)
+	@scripts/fuzz.sh $(ARGS)
 
 exports: ## make exports of every family and form and try graftd on each (ARGS="--release 8.4.190 'yolo26*'")
 	@scripts/exports.sh $(ARGS)

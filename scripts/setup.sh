@@ -22,6 +22,7 @@ fi
 if [ "${1:-demo}" = test ]; then
     want mosquitto mosquitto "the tests speak to a real broker"
     want strace strace "the power-cut test records what the store writes"
+    want faketime faketime "clocks that jump by years are tried"
     want mosquitto_pub mosquitto-clients "the tests send commands as an operator would"
 fi
 [ ${#need[@]} -eq 0 ] && exit 0

@@ -12,6 +12,8 @@ use std::process::{Command, Output};
 
 use support::ledger::{self, Ledger};
 
+/// The first round of the writer.
+const FIRST: &str = "GRAFTD_TEST_FIRST";
 const WRITER: &str = "GRAFTD_TEST_WRITER";
 /// Points of each kind, unless `GRAFTD_FAULTS` says another number.
 const POINTS: usize = 8;
@@ -32,8 +34,37 @@ const WRITES: [(&str, usize); 6] = [
 fn writer() {
     let Some(root) = std::env::var_os(WRITER) else { return };
     let root = Path::new(&root);
-    let mut marks = std::fs::File::create(root.join("marks")).unwrap();
-    ledger::work(&root.join("state"), 0..ROUNDS, &mut marks).unwrap();
+    let mut marks = std::fs::File::options().create(true).append(true).open(root.join("marks")).unwrap();
+    // Where it goes on, if not from the start.
+    let first = std::env::var(FIRST).map_or(0, |first| first.parse().unwrap());
+    ledger::work(&root.join("state"), first..first + ROUNDS, &mut marks).unwrap();
+}
+
+/// Boards without a battery wake up in 1970, and jump when they are told the time.
+#[test]
+fn a_clock_that_jumps_by_years_costs_nothing() {
+    let _turn = support::turn();
+    let root = ledger::folder();
+    std::fs::create_dir(root.path().join("state")).unwrap();
+    let mut newest = None;
+    for (part, clock) in ["+0", "-40y", "+30y", "-2y", "+0"].iter().enumerate() {
+        let output = Command::new("faketime")
+            .args(["-f", clock])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "writer", "--nocapture"])
+            .env(WRITER, root.path())
+            .env(FIRST, (part as u32 * ROUNDS).to_string())
+            .output()
+            .unwrap_or_else(|error| panic!("faketime: {error} (install the package `faketime`)"));
+        assert!(output.status.success(), "{clock}: {}", String::from_utf8_lossy(&output.stderr));
+        let ledger = ledger_of(root.path());
+        ledger.check(&root.path().join("state")).unwrap_or_else(|lack| panic!("{clock}: {lack}"));
+        // Later samples have greater ids, whatever the clock says.
+        let store = graftd::store::Store::open_within(&root.path().join("state"), &ledger::limits()).unwrap();
+        let last = store.samples().iter().last().unwrap().unwrap().id;
+        assert!(newest < Some(last), "{clock}: a new sample is older than one before it");
+        newest = Some(last);
+    }
 }
 
 fn points() -> usize {

@@ -109,12 +109,24 @@ impl Database {
         let trees = match open_trees(&path) {
             Err(Refusal::Damaged(reason)) => {
                 let aside = move_aside(dir)?;
-                tracing::error!(
-                    "{}: {reason}; it is moved to {} and made anew from the copies beside the frames",
-                    path.display(),
-                    aside.display(),
-                );
-                open_trees(&path)
+                let (aside_shown, shown) = (aside.display(), path.display());
+                match from_log(&aside, &path) {
+                    Ok(trees) => {
+                        tracing::error!(
+                            "{shown}: {reason}; it is read from its log alone, {aside_shown} is kept"
+                        );
+                        Ok(trees)
+                    }
+                    Err(_) => {
+                        tracing::error!(
+                            "{shown}: {reason}; it is moved to {aside_shown} and made anew from the copies \
+                             beside the frames"
+                        );
+                        std::fs::remove_dir_all(&path).map_err(StoreError::io(&path))?;
+                        durable::make_dir(&path)?;
+                        open_trees(&path)
+                    }
+                }
             }
             opened => opened,
         };
@@ -246,6 +258,24 @@ pub(super) fn move_aside(dir: &Path) -> Result<PathBuf, StoreError> {
     durable::make_dir(&path)?;
     durable::sync_dir(dir)?;
     Ok(aside)
+}
+
+/// Opens what the log of a damaged database holds: sled does without its settings, which are always the same
+/// here, and without its snapshots, which only save it reading.
+fn from_log(damaged: &Path, to: &Path) -> Result<Trees, Refusal> {
+    let copy = |name: &str| match std::fs::metadata(damaged.join(name)) {
+        Ok(file) if file.is_dir() => {
+            std::fs::create_dir(to.join(name)).map_err(StoreError::io(to))?;
+            copy_folder(&damaged.join(name), &to.join(name))
+        }
+        Ok(_) => std::fs::copy(damaged.join(name), to.join(name)).map(|_| ()).map_err(StoreError::io(to)),
+        Err(_) => Ok(()),
+    };
+    ["db", "blobs"]
+        .iter()
+        .try_for_each(|name| copy(name))
+        .map_err(|error| Refusal::Damaged(error.to_string()))?;
+    open_trees(to)
 }
 
 /// Why sled did not open.
