@@ -16,8 +16,10 @@ use rand_chacha::ChaCha8Rng;
 use support::ledger;
 use support::samples::{new_labels, new_sample};
 
+type IsOne = fn(&str) -> bool;
+
 /// Each kind of file that the store has, and how a path is told to be one.
-const KINDS: [(&str, fn(&str) -> bool); 7] = [
+const KINDS: [(&str, IsOne); 7] = [
     ("frame", |path| path.starts_with("blobs/") && path.ends_with(".jpg")),
     ("copy", |path| path.starts_with("blobs/") && path.ends_with(".json")),
     ("database", |path| path == "store/db"),
