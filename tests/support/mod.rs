@@ -5,7 +5,10 @@
 
 pub mod broker;
 pub mod drawn;
+pub mod http;
 pub mod recompose;
+#[cfg(feature = "rtsp")]
+pub mod rtsp;
 pub mod samples;
 pub mod stepper;
 
