@@ -79,6 +79,7 @@ fn every_example_of_a_report_is_what_the_daemon_writes() {
                     frames: 0,
                     bad_frames: 0,
                     camera: "on",
+                    camera_gives: None,
                     camera_trouble: None,
                     runtime: "ort",
                     run: None,

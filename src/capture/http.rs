@@ -7,16 +7,17 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use percent_encoding::percent_decode_str;
 use ureq::Agent;
+use ureq::config::RedirectAuthHeaders;
 use ureq::http::Uri;
 
-use super::jpeg::trimmed;
+use super::jpeg::whole;
 use super::multipart::Parts;
-use super::spec::redacted;
+use super::spec::{parted, redacted};
 use super::{CaptureError, Frame, Image, Next, Source};
 
 /// For finding it, for its answer, and between two pieces of it.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// For a whole snapshot.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// For a whole snapshot, drop by drop.
 const SNAPSHOT: Duration = Duration::from_secs(15);
 /// A snapshot may be so large, bytes.
 const MAX_SNAPSHOT: u64 = 32 * 1024 * 1024;
@@ -24,8 +25,9 @@ const MAX_SNAPSHOT: u64 = 32 * 1024 * 1024;
 /// Fetches snapshots, or reads a stream, as the address answers.
 pub(super) struct HttpCamera {
     agent: Agent,
-    url: String,
     /// Without user and password.
+    url: String,
+    /// Without all that may be a secret.
     shown: String,
     authorization: Option<String>,
     stream: Option<Parts<Box<dyn Read>>>,
@@ -39,9 +41,11 @@ impl HttpCamera {
     pub fn open(url: &str) -> Result<Self, CaptureError> {
         let shown = redacted(url);
         let fail = |reason: String| CaptureError::Network { url: shown.clone(), reason };
-        let uri: Uri = url.parse().map_err(|error| fail(format!("it is no address ({error})")))?;
-        let user = uri.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
-        let authorization = user.map(|(user, _)| {
+        let (url, user) = parted(url);
+        if let Err(error) = url.parse::<Uri>() {
+            return Err(fail(format!("it is no address ({error})")));
+        }
+        let authorization = user.map(|user| {
             let plain: Vec<u8> = percent_decode_str(user).collect();
             format!("Basic {}", BASE64_STANDARD.encode(plain))
         });
@@ -51,18 +55,12 @@ impl HttpCamera {
             .timeout_recv_response(Some(PATIENCE))
             .timeout_per_read(Some(PATIENCE))
             .max_redirects(3)
+            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .user_agent(concat!("graftd/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        let mut camera = HttpCamera {
-            agent,
-            url: shown.clone(),
-            shown,
-            authorization,
-            stream: None,
-            first: None,
-            last: Instant::now(),
-        };
+        let mut camera =
+            HttpCamera { agent, url, shown, authorization, stream: None, first: None, last: Instant::now() };
         camera.connect()?;
         Ok(camera)
     }
@@ -74,14 +72,23 @@ impl HttpCamera {
         }
         let response = request.call().map_err(|error| {
             let reason = match error {
+                ureq::Error::StatusCode(401 | 403) if self.authorization.is_some() => {
+                    "it refuses the user or the password in camera.source; graftd knows Basic authentication \
+                     alone, so let the camera allow that"
+                        .into()
+                }
                 ureq::Error::StatusCode(401 | 403) => {
                     "it wants a user and a password; write them into camera.source, as in \
                      http://user:password@host/"
                         .into()
                 }
+                ureq::Error::StatusCode(status @ 500..) => format!("it answers with status {status}"),
                 ureq::Error::StatusCode(status) => {
                     format!("it answers with status {status}; is the address right?")
                 }
+                // What a camera redirects to may hold a secret as well.
+                ureq::Error::BadUri(_) => "it redirects to what is no address".into(),
+                ureq::Error::Timeout(_) => "it does not answer in time".into(),
                 other => other.to_string(),
             };
             self.fail(reason)
@@ -117,7 +124,6 @@ impl HttpCamera {
                 break;
             }
             bytes.extend_from_slice(&chunk[..read]);
-            // Drop by drop each piece comes in time and the whole never does.
             if start.elapsed() > SNAPSHOT {
                 return Err(self.fail("its picture takes too long to come".into()));
             }
@@ -149,18 +155,21 @@ impl Source for HttpCamera {
                 }
             },
         };
-        let end = trimmed(&bytes).len();
-        let mut bytes = bytes;
-        bytes.truncate(end);
-        Ok(Next::Frame(Frame {
-            image: Image::Encoded(bytes),
-            taken: SystemTime::now(),
-            source: self.shown.clone(),
-        }))
+        let source = self.shown.clone();
+        match whole(bytes) {
+            Ok(bytes) => {
+                Ok(Next::Frame(Frame { image: Image::Encoded(bytes), taken: SystemTime::now(), source }))
+            }
+            Err(reason) => Err(CaptureError::Frame { name: source, reason }),
+        }
     }
 
     fn describe(&self) -> String {
         if self.stream.is_some() { "an MJPEG stream".into() } else { "snapshots".into() }
+    }
+
+    fn flows(&self) -> bool {
+        self.stream.is_some()
     }
 }
 
@@ -182,7 +191,7 @@ fn newest(parts: &mut Parts<Box<dyn Read>>, last: &mut Instant) -> io::Result<Op
 
 fn words(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::TimedOut => "it has stopped in the middle of a picture".into(),
-        _ => error.to_string(),
+        io::ErrorKind::TimedOut => format!("nothing has come from it for {} s", PATIENCE.as_secs()),
+        _ => format!("the connection broke ({error})"),
     }
 }

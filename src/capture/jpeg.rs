@@ -1,19 +1,20 @@
 //! The end of a JPEG in a buffer that is larger.
 
-/// The bytes up to the end marker. Drivers hand out whole buffers, with what an older frame left behind it.
-/// Entropy-coded data never holds `FF D9`, but a thumbnail in front has an end of its own: the last one that
-/// closes what was opened counts. Segments are gone over by their lengths (ITU-T T.81, B.1.1).
-pub(super) fn trimmed(bytes: &[u8]) -> &[u8] {
-    match end(bytes) {
-        Some(end) => &bytes[..end],
-        None => bytes,
+/// The bytes up to the end marker, or why they are no whole picture. What is no JPEG is left to the decoder; a
+/// JPEG without an end was cut short, and a decoder would fill it up with grey, in which a model finds things.
+pub(super) fn whole(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    if !bytes.starts_with(&[0xff, 0xd8]) {
+        return Ok(bytes);
     }
+    let end = end(&bytes).ok_or_else(|| format!("a JPEG of {} bytes without an end", bytes.len()))?;
+    bytes.truncate(end);
+    Ok(bytes)
 }
 
-fn end(bytes: &[u8]) -> Option<usize> {
-    if !bytes.starts_with(&[0xff, 0xd8]) {
-        return None;
-    }
+/// Where the end marker ends. Drivers hand out whole buffers, with what an older frame left behind it.
+/// Entropy-coded data never holds `FF D9`, but a thumbnail in front has an end of its own: the last one that
+/// closes what was opened counts. Segments are gone over by their lengths (ITU-T T.81, B.1.1).
+pub(super) fn end(bytes: &[u8]) -> Option<usize> {
     let mut at = 2;
     loop {
         // A marker, perhaps after bytes that fill up.
@@ -39,7 +40,7 @@ fn end(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+
     use crate::picture::Picture;
 
     #[test]
@@ -55,10 +56,12 @@ mod tests {
         let noted = [&jpeg[..2], &[0xff, 0xe1], &length, &jpeg, &jpeg[2..]].concat();
         for whole in [jpeg, noted] {
             let padded = [&whole[..], &[0, 7, 0xff, 0xd9, 0xff, 0xd8, 9]].concat();
-            assert_eq!(trimmed(&padded), whole);
-            assert_eq!(trimmed(&whole), whole);
-            assert_eq!(trimmed(&whole[..whole.len() - 1]), &whole[..whole.len() - 1]);
+            assert_eq!(super::whole(padded).as_ref(), Ok(&whole));
+            assert_eq!(super::whole(whole.clone()).as_ref(), Ok(&whole));
+            for cut in [2, 3, 200, whole.len() / 2, whole.len() - 1] {
+                assert!(super::whole(whole[..cut].to_vec()).is_err(), "{cut} of {}", whole.len());
+            }
         }
-        assert_eq!(trimmed(b"no picture"), b"no picture");
+        assert_eq!(super::whole(b"no picture".to_vec()), Ok(b"no picture".to_vec()));
     }
 }

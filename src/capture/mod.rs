@@ -4,17 +4,21 @@ mod folder;
 mod http;
 mod jpeg;
 mod multipart;
+#[cfg(feature = "rtsp")]
+mod rtsp;
 mod spec;
 mod test_pattern;
 #[cfg(feature = "v4l2")]
 mod v4l2;
 mod watch;
-mod yuyv;
+mod yuv;
 
 pub use spec::{SourceSpec, SpecError, Wishes};
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+#[cfg(feature = "v4l2")]
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use crate::picture::{Picture, PictureError};
@@ -53,7 +57,7 @@ impl Frame {
         match &self.image {
             Image::Encoded(bytes) => Picture::decode(bytes).map(Cow::Owned),
             Image::Pixels(picture) => Ok(Cow::Borrowed(picture)),
-            Image::Yuyv(bytes, width, height) => Ok(Cow::Owned(yuyv::to_picture(bytes, *width, *height))),
+            Image::Yuyv(bytes, width, height) => Ok(Cow::Owned(yuv::to_picture(bytes, *width, *height))),
         }
     }
 
@@ -89,15 +93,50 @@ pub trait Source {
     /// is of no more use and must be opened again.
     fn next(&mut self) -> Result<Next, CaptureError>;
 
-    /// What it gives, in words for the log: size and rate, and where these are not what was wished for.
+    /// What it gives, in words for log and state: size and rate, and where these are not what was wished for.
     fn describe(&self) -> String;
+
+    /// Whether frames come whether or not anybody asks: then it can be told at any time that they do not.
+    fn flows(&self) -> bool {
+        false
+    }
 }
 
-/// Opens a source.
-///
-/// # Errors
-/// When it is not there, is busy, or gives nothing that graftd can read. It may be there later.
-pub fn open(spec: &SourceSpec, wishes: &Wishes) -> Result<Box<dyn Source>, CaptureError> {
+/// Opens a source, again and again.
+#[derive(Debug)]
+pub struct Opener {
+    spec: SourceSpec,
+    wishes: Wishes,
+    /// Where the device was plugged in when it was last open: its number may be another when it comes back.
+    #[cfg(feature = "v4l2")]
+    place: Mutex<Option<PathBuf>>,
+}
+
+impl Opener {
+    /// For this source.
+    pub fn new(spec: SourceSpec, wishes: Wishes) -> Self {
+        Opener {
+            spec,
+            wishes,
+            #[cfg(feature = "v4l2")]
+            place: Mutex::default(),
+        }
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When it is not there, is busy, or gives nothing that graftd can read. It may be there later.
+    pub fn open(&self) -> Result<Box<dyn Source>, CaptureError> {
+        #[cfg(feature = "v4l2")]
+        if let SourceSpec::Device(path) = &self.spec {
+            return v4l2::open_where_it_is(path, &self.wishes, &self.place);
+        }
+        open(&self.spec, &self.wishes)
+    }
+}
+
+fn open(spec: &SourceSpec, wishes: &Wishes) -> Result<Box<dyn Source>, CaptureError> {
     Ok(match spec {
         SourceSpec::Test => Box::new(test_pattern::TestPattern::new(wishes)),
         SourceSpec::Folder(path) if wishes.watch => Box::new(watch::WatchedFolder::open(path)?),
@@ -105,13 +144,8 @@ pub fn open(spec: &SourceSpec, wishes: &Wishes) -> Result<Box<dyn Source>, Captu
         SourceSpec::Http(url) => Box::new(http::HttpCamera::open(url)?),
         #[cfg(feature = "v4l2")]
         SourceSpec::Device(path) => Box::new(v4l2::V4l2Camera::open(path, wishes)?),
-        #[cfg(not(feature = "v4l2"))]
-        SourceSpec::Device(path) => {
-            return Err(CaptureError::Device {
-                path: path.clone(),
-                reason: "this graftd was built without V4L2; build it with --features v4l2".into(),
-            });
-        }
+        #[cfg(feature = "rtsp")]
+        SourceSpec::Rtsp(url) => Box::new(rtsp::RtspCamera::open(url)?),
     })
 }
 

@@ -1,8 +1,8 @@
 //! `multipart/x-mixed-replace`: one JPEG after the other in one answer, each with a small head.
 //!
 //! RFC 2046, section 5.1. Cameras take it lightly: lengths are missing or wrong, boundaries come with and
-//! without their dashes. So a part's picture goes from its head to the next boundary, and lengths only say
-//! how much to wait for before looking.
+//! without their dashes, with and without a line's end in front. So a part goes from its head to the next
+//! boundary, whatever its length is said to be; that counts for the last part alone, which need not have one.
 
 use std::io::{self, Read};
 
@@ -32,21 +32,15 @@ impl<R: Read> Parts<R> {
     pub fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             // To the head behind a boundary.
-            let Some(start) = self.find_boundary(0, MAX_PART)? else { return Ok(None) };
+            let Some(start) = self.find_boundary()? else { return Ok(None) };
             self.buffer.drain(..start + self.boundary.len());
-            let Some((head, wanted)) = self.head()? else { return Ok(None) };
+            let Some((head, told)) = self.head()? else { return Ok(None) };
             self.buffer.drain(..head);
-            while self.buffer.len() < wanted {
-                if !self.fill()? {
-                    return Ok(None);
-                }
-            }
-            // A length that is too large jumped over the boundary, one that is too small ends before it.
-            let from = if self.boundary_at(0).is_some_and(|at| at < wanted) { 0 } else { wanted };
-            let Some(end) = self.find_boundary(from, MAX_PART)? else {
+            let Some(end) = self.find_boundary()? else {
                 // The last part, whole if its length says so.
-                let rest = std::mem::take(&mut self.buffer);
-                let is_whole = wanted > 0 && rest.len() >= wanted;
+                let mut rest = std::mem::take(&mut self.buffer);
+                let is_whole = told > 0 && rest.len() >= told;
+                rest.truncate(told);
                 return Ok(is_whole.then_some(rest));
             };
             let part = &self.buffer[..end];
@@ -67,8 +61,7 @@ impl<R: Read> Parts<R> {
                 let text = String::from_utf8_lossy(&self.buffer[..length]).to_ascii_lowercase();
                 let told = text.lines().find_map(|line| line.strip_prefix("content-length:"));
                 let told = told.and_then(|told| told.trim().parse::<usize>().ok()).unwrap_or(0);
-                // What it could not be is not believed.
-                return Ok(Some((length, if told > MAX_PART { 0 } else { told })));
+                return Ok(Some((length, told)));
             }
             if self.buffer.len() > MAX_HEAD {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a part's head does not end"));
@@ -79,21 +72,23 @@ impl<R: Read> Parts<R> {
         }
     }
 
-    fn boundary_at(&self, from: usize) -> Option<usize> {
-        find(self.buffer.get(from..)?, &self.boundary).map(|at| from + at)
-    }
-
-    /// Where the next boundary begins, after reading as far as it takes.
-    fn find_boundary(&mut self, mut from: usize, most: usize) -> io::Result<Option<usize>> {
+    /// Where the next boundary begins, after reading as far as it takes. Some are so short that a picture may
+    /// hold them by chance, so one counts behind a line's end, a JPEG's end, or nothing alone.
+    fn find_boundary(&mut self) -> io::Result<Option<usize>> {
+        let mut from = 0;
         loop {
-            if let Some(at) = self.boundary_at(from) {
-                return Ok(Some(at));
+            while let Some(at) = find(&self.buffer[from..], &self.boundary).map(|at| from + at) {
+                let before = &self.buffer[..at];
+                if before.is_empty() || before.ends_with(b"\n") || before.ends_with(&[0xff, 0xd9]) {
+                    return Ok(Some(at));
+                }
+                from = at + 1;
             }
-            if self.buffer.len() > most {
+            if self.buffer.len() > MAX_PART {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a part does not end"));
             }
             // It may lie across what is there and what comes.
-            from = self.buffer.len().saturating_sub(self.boundary.len()).max(from);
+            from = (self.buffer.len() + 1).saturating_sub(self.boundary.len()).max(from);
             if !self.fill()? {
                 return Ok(None);
             }
@@ -147,7 +142,7 @@ mod tests {
             honest in any::<bool>(),
             pieces in prop::collection::vec(1usize..50, 0..60),
         ) {
-            let mut stream = b"garbage before".to_vec();
+            let mut stream = b"garbage --frame before\r\n".to_vec();
             let mut wanted = Vec::new();
             for mut content in contents {
                 // A picture ends with its marker, not with a line's end.
@@ -166,11 +161,22 @@ mod tests {
             part(b"one", Some(1)),
             part(b"two", Some(40)),
             part(b"three", Some(usize::MAX)),
-            part(b"four", Some(4)),
-            b"--frame--".to_vec(),
+            part(b"four --frame, not the end", Some(4)),
+            b"--frame\r\n\r\nfive\xff\xd9".to_vec(),
+            part(b"six", Some(3)),
         ]
         .concat();
-        assert_eq!(all(&stream, vec![]), [&b"one"[..], b"two", b"three", b"four"]);
+        let wanted = [&b"one"[..], b"two", b"three", b"four --frame, not the end", b"five\xff\xd9", b"six"];
+        assert_eq!(all(&stream, vec![]), wanted);
+    }
+
+    #[test]
+    fn a_part_that_never_ends_is_not_held() {
+        let endless = io::repeat(7);
+        let start = &b"--frame\r\n\r\n"[..];
+        let mut parts = Parts::new(start.chain(endless), "frame");
+        assert!(parts.next().is_err());
+        assert!(parts.buffer.len() < MAX_PART + 100_000);
     }
 
     #[test]

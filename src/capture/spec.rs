@@ -7,14 +7,18 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Which source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum SourceSpec {
     /// A V4L2 device: `/dev/video0`, or a name that stays, `/dev/v4l/by-id/…`.
+    #[cfg(feature = "v4l2")]
     Device(PathBuf),
     /// A folder of JPEG and PNG files.
     Folder(PathBuf),
     /// A snapshot or an MJPEG stream, `http://` or `https://`, with user and password in it if need be.
     Http(String),
+    /// An RTSP stream, `rtsp://`, with user and password in it if need be.
+    #[cfg(feature = "rtsp")]
+    Rtsp(String),
     /// A drawn picture that moves.
     Test,
 }
@@ -36,10 +40,22 @@ pub struct Wishes {
 
 /// The text is no source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no source; write a device (/dev/video0), a folder, an address (http://… or https://…), or test"
-)]
-pub struct SpecError(String);
+pub enum SpecError {
+    /// It names nothing that graftd knows.
+    #[error(
+        "{0:?} is no source; write a device (/dev/video0), a folder, an address (http://…, https:// or rtsp://), \
+         or test"
+    )]
+    Unknown(String),
+    /// This build can't read it.
+    #[error("{source_text:?} can't be read by this graftd; build it with --features {feature}")]
+    NotBuilt {
+        /// The text.
+        source_text: String,
+        /// What it was built without.
+        feature: &'static str,
+    },
+}
 
 impl FromStr for SourceSpec {
     type Err = SpecError;
@@ -49,13 +65,35 @@ impl FromStr for SourceSpec {
             Some(("http" | "https", rest)) if !rest.is_empty() && !rest.starts_with('/') => {
                 Ok(SourceSpec::Http(text.to_owned()))
             }
-            Some((scheme, rest)) => Err(SpecError(format!("{scheme}://{}", without_user(rest)))),
-            None if text.is_empty() => Err(SpecError(String::new())),
+            Some(("rtsp", rest)) if !rest.is_empty() && !rest.starts_with('/') => rtsp(text),
+            Some(_) => Err(SpecError::Unknown(redacted(text))),
+            None if text.is_empty() => Err(SpecError::Unknown(String::new())),
             None if text == "test" => Ok(SourceSpec::Test),
-            None if text.starts_with("/dev/") => Ok(SourceSpec::Device(text.into())),
+            // Memory that is used as a disk is a usual place for frames.
+            None if text.starts_with("/dev/") && !text.starts_with("/dev/shm/") => device(text),
             None => Ok(SourceSpec::Folder(text.into())),
         }
     }
+}
+
+#[cfg(feature = "v4l2")]
+fn device(text: &str) -> Result<SourceSpec, SpecError> {
+    Ok(SourceSpec::Device(text.into()))
+}
+
+#[cfg(not(feature = "v4l2"))]
+fn device(text: &str) -> Result<SourceSpec, SpecError> {
+    Err(SpecError::NotBuilt { source_text: text.to_owned(), feature: "v4l2" })
+}
+
+#[cfg(feature = "rtsp")]
+fn rtsp(text: &str) -> Result<SourceSpec, SpecError> {
+    Ok(SourceSpec::Rtsp(text.to_owned()))
+}
+
+#[cfg(not(feature = "rtsp"))]
+fn rtsp(text: &str) -> Result<SourceSpec, SpecError> {
+    Err(SpecError::NotBuilt { source_text: redacted(text), feature: "rtsp" })
 }
 
 impl SourceSpec {
@@ -70,7 +108,7 @@ impl SourceSpec {
     /// Whether frames that nobody takes are gone: then the newest is what counts, and a source that gives
     /// none is ill.
     pub fn is_live(&self) -> bool {
-        matches!(self, SourceSpec::Device(_) | SourceSpec::Http(_))
+        !matches!(self, SourceSpec::Folder(_) | SourceSpec::Test)
     }
 }
 
@@ -78,19 +116,40 @@ impl SourceSpec {
 impl fmt::Display for SourceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SourceSpec::Device(path) | SourceSpec::Folder(path) => path.display().fmt(f),
+            #[cfg(feature = "v4l2")]
+            SourceSpec::Device(path) => path.display().fmt(f),
+            SourceSpec::Folder(path) => path.display().fmt(f),
             SourceSpec::Http(url) => f.write_str(&redacted(url)),
+            #[cfg(feature = "rtsp")]
+            SourceSpec::Rtsp(url) => f.write_str(&redacted(url)),
             SourceSpec::Test => f.write_str("test"),
         }
     }
 }
 
-/// An address without user and password.
-pub(super) fn redacted(url: &str) -> String {
-    match url.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{}", without_user(rest)),
-        None => url.to_owned(),
+/// The same, because what is debugged is logged.
+impl fmt::Debug for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
     }
+}
+
+/// An address without what may be a secret: user and password, and what stands behind the `?`, where many
+/// cameras want them.
+pub(super) fn redacted(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    match without_user(rest).split_once('?') {
+        Some((plain, _)) => format!("{scheme}://{plain}?…"),
+        None => format!("{scheme}://{}", without_user(rest)),
+    }
+}
+
+/// An address without user and password, and these; for whoever speaks to the camera.
+pub(super) fn parted(url: &str) -> (String, Option<&str>) {
+    let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
+    let plain = without_user(rest);
+    let user = rest[..rest.len() - plain.len()].strip_suffix('@');
+    (format!("{scheme}://{plain}"), user)
 }
 
 fn without_user(rest: &str) -> &str {
@@ -108,6 +167,8 @@ impl Serialize for SourceSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             SourceSpec::Http(url) => serializer.serialize_str(url),
+            #[cfg(feature = "rtsp")]
+            SourceSpec::Rtsp(url) => serializer.serialize_str(url),
             other => serializer.collect_str(other),
         }
     }
@@ -120,7 +181,9 @@ mod tests {
     #[test]
     fn each_kind_is_told_from_the_others() {
         let parse = |text: &str| text.parse::<SourceSpec>();
+        #[cfg(feature = "v4l2")]
         assert_eq!(parse("/dev/video2"), Ok(SourceSpec::Device("/dev/video2".into())));
+        assert_eq!(parse("/dev/shm/frames"), Ok(SourceSpec::Folder("/dev/shm/frames".into())));
         assert_eq!(parse("frames/today"), Ok(SourceSpec::Folder("frames/today".into())));
         assert_eq!(parse("test"), Ok(SourceSpec::Test));
         assert!(parse("https://cam/shot.jpg").is_ok_and(|spec| spec.is_live()));
@@ -131,14 +194,24 @@ mod tests {
 
     #[test]
     fn a_password_is_shown_to_nobody() {
-        for text in
-            ["http://me:se@cret@cam:81/a@b?c=d@e", "http://me:se@cret@cam:81", "rtsp://me:secret@cam/"]
-        {
+        for text in [
+            "http://me:se@cret@cam:81/a@b?c=d@e",
+            "http://me:se@cret@cam:81",
+            "http://cam/snap.cgi?user=me:&password=secret",
+            "rtsp://me:secret@cam/",
+            "ftp://me:secret@cam/",
+        ] {
             let shown = match text.parse::<SourceSpec>() {
-                Ok(spec) => spec.to_string(),
-                Err(error) => error.to_string(),
+                Ok(spec) => format!("{spec} {spec:?}"),
+                Err(error) => format!("{error} {error:?}"),
             };
             assert!(!shown.contains("cret") && !shown.contains("me:") && shown.contains("cam"), "{shown}");
         }
+    }
+
+    #[test]
+    fn user_and_address_are_parted() {
+        assert_eq!(parted("http://me:a@b@cam:81/x@y?z"), ("http://cam:81/x@y?z".into(), Some("me:a@b")));
+        assert_eq!(parted("http://cam/"), ("http://cam/".into(), None));
     }
 }

@@ -7,20 +7,21 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use v4l::buffer::Type;
+use v4l::buffer::{Flags, Type};
 use v4l::io::mmap::Stream;
 use v4l::io::traits::CaptureStream;
 use v4l::video::Capture;
 use v4l::video::capture::Parameters;
 use v4l::{Device, Format, FourCC};
 
-use super::jpeg::trimmed;
+use super::jpeg::whole;
 use super::{CaptureError, Frame, Image, Next, Source, Wishes};
 
 /// A frame must come within so long.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Buffers that the driver fills in turn.
 const BUFFERS: u32 = 3;
 const MJPG: FourCC = FourCC { repr: *b"MJPG" };
@@ -64,30 +65,21 @@ impl V4l2Camera {
         }
         // Rates that a driver does not know make some refuse to open: whole ones alone are wished for.
         let rate = wishes.fps.ceil().clamp(1.0, 60.0) as u32;
-        let interval = match device.set_params(&Parameters::with_fps(rate.max(5))) {
-            Ok(parameters) => parameters.interval,
-            Err(_) => v4l::Fraction::new(1, 30),
-        };
+        let taken = device.set_params(&Parameters::with_fps(rate.max(5))).map(|taken| taken.interval);
+        // Some drivers know no rates.
+        let rate = taken.ok().filter(|interval| interval.numerator > 0 && interval.denominator > 0);
+        let rate = rate.map(|interval| f64::from(interval.denominator) / f64::from(interval.numerator));
         let mut stream =
             Stream::with_buffers(&device, Type::VideoCapture, BUFFERS).map_err(|error| fail("", error))?;
         stream.set_timeout(PATIENCE);
-        let interval =
-            Duration::from_secs_f64(f64::from(interval.numerator) / f64::from(interval.denominator.max(1)));
-        let mut words = format!(
-            "{} of {}×{}, {:.0} a second",
-            format.fourcc,
-            format.width,
-            format.height,
-            1.0 / interval.as_secs_f64().max(1e-3)
-        );
-        if (format.width, format.height) != (wishes.width, wishes.height) {
-            words += &format!(" ({}×{} was wished for)", wishes.width, wishes.height);
-        }
+        let words = words(&format, rate, wishes);
+        let interval = Duration::from_secs_f64(1.0 / rate.unwrap_or(30.0).clamp(0.1, 1000.0));
         Ok(V4l2Camera { path: path.to_owned(), stream, format, words, interval, last: Instant::now() })
     }
 
     fn frame(&mut self) -> Result<Frame, CaptureError> {
         let (path, format) = (&self.path, &self.format);
+        let name = path.display().to_string();
         let (buffer, meta) = self
             .stream
             .next()
@@ -98,17 +90,72 @@ impl V4l2Camera {
             used => used.min(buffer.len()),
         };
         let bytes = &buffer[..used];
+        let refuse = |reason: String| CaptureError::Frame { name: name.clone(), reason };
+        if meta.flags.contains(Flags::ERROR) {
+            return Err(refuse("the driver says that it is damaged".into()));
+        }
         let image = if format.fourcc == MJPG {
-            Image::Encoded(trimmed(bytes).to_vec())
+            Image::Encoded(whole(bytes.to_vec()).map_err(refuse)?)
         } else {
-            let row = format.width as usize * 2;
-            let stride = (format.stride as usize).max(row);
-            let rows = bytes.chunks(stride).flat_map(|line| &line[..row.min(line.len())]);
-            Image::Yuyv(rows.copied().collect(), format.width, format.height)
+            let packed = rows(bytes, format).ok_or_else(|| refuse(format!("cut short at {used} bytes")))?;
+            Image::Yuyv(packed, format.width, format.height)
         };
-        let source = path.display().to_string();
-        Ok(Frame { image, taken: SystemTime::now(), source })
+        Ok(Frame { image, taken: SystemTime::now(), source: name })
     }
+}
+
+/// What was taken, and what of it is not as wished.
+fn words(format: &Format, rate: Option<f64>, wishes: &Wishes) -> String {
+    let mut words = format!("{} of {}×{}", format.fourcc, format.width, format.height);
+    if (format.width, format.height) != (wishes.width, wishes.height) {
+        words += &format!(" ({}×{} was wished for)", wishes.width, wishes.height);
+    }
+    match rate {
+        Some(rate) if rate + 0.5 < wishes.fps => {
+            words += &format!(", {rate:.0} a second ({} were wished for)", wishes.fps);
+        }
+        Some(rate) => words += &format!(", {rate:.0} a second"),
+        None => {}
+    }
+    words
+}
+
+/// The rows of a YUYV frame without what fills each up; none when it has not all of them.
+fn rows(bytes: &[u8], format: &Format) -> Option<Vec<u8>> {
+    let (row, height) = (format.width as usize * 2, format.height as usize);
+    let stride = (format.stride as usize).max(row);
+    let needed = stride * height.checked_sub(1)? + row;
+    let bytes = bytes.get(..needed)?;
+    if stride == row {
+        return Some(bytes.to_vec());
+    }
+    Some(bytes.chunks(stride).flat_map(|line| &line[..row]).copied().collect())
+}
+
+/// Opens a device where it was plugged in when it was last open, whatever its number is now; else, and at
+/// first, by its name.
+pub(super) fn open_where_it_is(
+    path: &Path,
+    wishes: &Wishes,
+    place: &Mutex<Option<PathBuf>>,
+) -> Result<Box<dyn Source>, CaptureError> {
+    // Not held while it is opened, which may take for ever.
+    let known = || place.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = known().as_deref().and_then(|place| fs::canonicalize(place).ok());
+    let path = now.unwrap_or_else(|| path.to_owned());
+    let camera = V4l2Camera::open(&path, wishes)?;
+    if let Some(found) = place_of(&path, Path::new("/dev/v4l/by-path")) {
+        *known() = Some(found);
+    }
+    Ok(Box::new(camera))
+}
+
+/// The name in `folder` that leads to a device: of the place where it is plugged in. Names by vendor and
+/// serial number would be those of the camera, but two of a kind often have the same.
+fn place_of(path: &Path, folder: &Path) -> Option<PathBuf> {
+    let device = fs::canonicalize(path).ok()?;
+    let names = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    names.filter(|name| fs::canonicalize(name).is_ok_and(|target| target == device)).min()
 }
 
 impl Source for V4l2Camera {
@@ -116,7 +163,11 @@ impl Source for V4l2Camera {
         // Buffers were filled while nobody asked: what lies in them is old.
         let old = (self.last.elapsed().as_secs_f64() / self.interval.as_secs_f64().max(1e-3)) as u32;
         for _ in 0..old.min(BUFFERS) {
-            self.frame()?;
+            if let Err(error) = self.frame()
+                && !error.is_of_one_frame()
+            {
+                return Err(error);
+            }
         }
         let frame = self.frame()?;
         self.last = Instant::now();
@@ -125,6 +176,10 @@ impl Source for V4l2Camera {
 
     fn describe(&self) -> String {
         self.words.clone()
+    }
+
+    fn flows(&self) -> bool {
+        true
     }
 }
 
@@ -168,6 +223,51 @@ fn holder(path: &Path) -> Option<(u32, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_packed_and_a_frame_cut_short_is_none() {
+        let mut format = Format::new(4, 2, YUYV);
+        format.stride = 10;
+        let bytes: Vec<u8> = (0..20).collect();
+        let packed = [0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17];
+        assert_eq!(rows(&bytes, &format).as_deref(), Some(&packed[..]));
+        assert_eq!(
+            rows(&bytes[..18], &format).as_deref(),
+            Some(&packed[..]),
+            "the last row need not be filled"
+        );
+        assert_eq!(rows(&bytes[..17], &format), None);
+        format.stride = 0;
+        assert_eq!(rows(&bytes, &format).as_deref(), Some(&bytes[..16]));
+    }
+
+    #[test]
+    fn what_is_not_as_wished_is_said() {
+        let wishes = Wishes { width: 640, height: 480, fps: 15.0, repeat: false, watch: false };
+        let said = |width, height, rate| words(&Format::new(width, height, MJPG), rate, &wishes);
+        assert_eq!(said(640, 480, Some(30.0)), "MJPG of 640×480, 30 a second");
+        assert_eq!(said(320, 240, None), "MJPG of 320×240 (640×480 was wished for)");
+        assert_eq!(said(640, 480, Some(10.0)), "MJPG of 640×480, 10 a second (15 were wished for)");
+    }
+
+    #[test]
+    fn a_device_is_found_again_under_another_number() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let by_path = dir.path().join("by-path");
+        fs::create_dir(&by_path).expect("a folder");
+        let [old, new] = ["video0", "video3"].map(|name| dir.path().join(name));
+        fs::write(&old, b"").expect("a file");
+        let name = by_path.join("usb-0:1:1.0-video-index0");
+        std::os::unix::fs::symlink(&old, &name).expect("a link");
+        let place = place_of(&old, &by_path).expect("it has a place");
+        assert_eq!(place, name);
+        fs::remove_file(&old).expect("unplugged");
+        assert_eq!(place_of(&old, &by_path), None);
+        fs::remove_file(&name).expect("unplugged");
+        fs::write(&new, b"").expect("a file");
+        std::os::unix::fs::symlink(&new, &name).expect("a link");
+        assert_eq!(fs::canonicalize(&place).ok(), fs::canonicalize(&new).ok());
+    }
 
     #[test]
     fn what_is_no_camera_is_said_to_be_none() {

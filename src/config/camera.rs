@@ -11,8 +11,8 @@ use crate::capture::{SourceSpec, Wishes};
 #[serde(default, deny_unknown_fields)]
 pub struct CameraConfig {
     /// A device (`/dev/video0`, or a name that stays: `/dev/v4l/by-id/…`), a snapshot or MJPEG stream
-    /// (`http://user:password@host/…`), a folder of JPEG and PNG files, or `test`, a drawn picture that moves.
-    /// None captures nothing.
+    /// (`http://user:password@host/…`), RTSP with H.264 (`rtsp://…`), a folder of JPEG and PNG files, or `test`,
+    /// a drawn picture that moves. None captures nothing.
     pub source: Option<SourceSpec>,
     /// An older name for `source`, where it is a folder.
     pub folder: Option<PathBuf>,
@@ -44,8 +44,8 @@ impl Default for CameraConfig {
 
 impl CameraConfig {
     /// The source, whichever key names it.
-    pub fn source(&self) -> Option<&SourceSpec> {
-        self.source.as_ref()
+    pub fn source(&self) -> Option<SourceSpec> {
+        self.source.clone().or_else(|| self.folder.clone().map(SourceSpec::Folder))
     }
 
     /// What is wished of it.

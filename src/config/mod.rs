@@ -341,7 +341,7 @@ mod tests {
     fn paths_are_relative_to_the_file() {
         let config = load("state_dir = \"state\"\n[camera]\nsource = \"/frames\"").expect("a configuration");
         assert!(config.state_dir.is_absolute() && config.state_dir.ends_with("state"));
-        assert_eq!(config.camera.source(), Some(&SourceSpec::Folder("/frames".into())));
+        assert_eq!(config.camera.source(), Some(SourceSpec::Folder("/frames".into())));
         // The older key.
         let config = load("[camera]\nfolder = \"frames\"").expect("a configuration");
         let Some(SourceSpec::Folder(path)) = config.camera.source() else { panic!("{config:?}") };

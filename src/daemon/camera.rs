@@ -1,36 +1,70 @@
 //! Watches over the camera: one that stalls, vanishes or gives garbage is said to do so and opened again, for
 //! ever, and nothing else waits for it.
 //!
-//! Two threads. The *source* opens the camera and reads; it may block for ever in a driver. The *keeper* asks
+//! Two threads. The source has one of its own (`camera_thread`) and may block there for ever. The *keeper* asks
 //! it for a frame whenever the daemon wants one, gives it up when none comes, and starts another.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::capture::{self, CaptureError, Next, SourceSpec, Wishes};
+use crate::capture::{Next, Opener, SourceSpec, Wishes};
 
+use super::camera_thread::{Answer, Open, SourceThread};
 use super::event::Event;
 
-/// A live camera must give a frame within so long.
-const STALL: Duration = Duration::from_secs(5);
-/// Before the first new try, and at most, before jitter.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Threads that were given up and still hang in a driver, at most: more would hang as well.
-const MAX_HANGING: usize = 8;
+/// Threads that live at a time, at most: those beyond the first were given up and hang in a driver, where more
+/// would hang as well.
+pub(super) const MOST_THREADS: usize = 8;
 
-/// What the daemon wants of the camera.
+/// How long things may take.
+#[derive(Debug, Clone)]
+pub(super) struct Pace {
+    /// Between two frames that are looked at.
+    pub period: Duration,
+    /// A source that has been asked must answer within so long. With `probe` before it this makes the 5 s
+    /// within which a fault is told.
+    pub stall: Duration,
+    /// Before its first answer it may take longer: it is told as a fault after `stall` and given up after this.
+    pub opening: Duration,
+    /// A source that flows is asked so often, also when nobody wants a frame.
+    pub probe: Duration,
+    /// Nothing but frames that can't be decoded, for so long, are a fault.
+    pub garbage: Duration,
+    /// Before the first new try, and at most, before jitter.
+    pub first_pause: Duration,
+    pub longest_pause: Duration,
+    /// After so long without a fault the next one is tried again as soon as if it were the first.
+    pub steady: Duration,
+}
+
+impl Pace {
+    fn of(wishes: &Wishes) -> Self {
+        Pace {
+            period: Duration::from_secs_f64(1.0 / wishes.fps),
+            stall: Duration::from_secs(4),
+            opening: Duration::from_secs(20),
+            probe: Duration::from_secs(1),
+            garbage: Duration::from_secs(4),
+            first_pause: Duration::from_secs(1),
+            longest_pause: Duration::from_secs(60),
+            steady: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What the daemon wants of the camera, and how it found the last frame.
+#[derive(Debug)]
 pub(super) enum Wish {
     /// The next frame.
     Frame,
-    /// To have it opened again: it gives nothing that can be used.
-    Reopen(String),
+    /// The next frame; the last could not be decoded, for this reason.
+    Another(String),
 }
 
 /// What is wrong with the camera.
@@ -46,36 +80,38 @@ pub(super) struct Trouble {
     pub next_try: Instant,
 }
 
-/// Starts keeper and source. Each [`Wish::Frame`] through the sender that comes back brings one frame; the
-/// threads end when it is dropped.
+/// Starts keeper and source. Each [`Wish`] through the sender that comes back brings one frame; the threads end
+/// when it is dropped.
 pub(super) fn start(
     spec: SourceSpec,
     wishes: Wishes,
     events: SyncSender<Event>,
 ) -> std::io::Result<SyncSender<Wish>> {
-    let (want, wanted) = sync_channel(2);
-    let period = Duration::from_secs_f64(1.0 / wishes.fps);
-    let keeper = Keeper {
-        spec,
-        wishes,
-        period,
-        events,
-        wanted,
-        hanging: Arc::default(),
-        random: ChaCha8Rng::seed_from_u64(u64::from(std::process::id())),
-    };
-    thread::Builder::new().name("camera".into()).spawn(move || keeper.keep())?;
-    Ok(want)
+    let pace = Pace::of(&wishes);
+    let name = format!("camera {spec}");
+    // A folder that is read from its beginning again would give the same bad files first.
+    let reopens_garbage = spec.is_live();
+    let opener = Opener::new(spec, wishes);
+    Keeper::start(name, Arc::new(move || opener.open()), reopens_garbage, pace, events)
 }
 
-struct Keeper {
-    spec: SourceSpec,
-    wishes: Wishes,
-    period: Duration,
+/// What watches; see the head of this file.
+pub(super) struct Keeper {
+    name: String,
+    open: Open,
+    reopens_garbage: bool,
+    pace: Pace,
     events: SyncSender<Event>,
     wanted: Receiver<Wish>,
-    hanging: Arc<AtomicUsize>,
+    threads: Arc<AtomicUsize>,
     random: ChaCha8Rng,
+    trouble: Option<Trouble>,
+    /// A wish that is not fulfilled yet.
+    is_owed: bool,
+    /// Faults with no steady time between them.
+    faults: u32,
+    /// Since when it has been giving good frames.
+    well_since: Option<Instant>,
 }
 
 /// Why a source is of no more use.
@@ -87,39 +123,74 @@ enum Ended {
 }
 
 impl Keeper {
+    /// Starts keeper and source.
+    pub fn start(
+        name: String,
+        open: Open,
+        reopens_garbage: bool,
+        pace: Pace,
+        events: SyncSender<Event>,
+    ) -> std::io::Result<SyncSender<Wish>> {
+        let (want, wanted) = sync_channel(2);
+        // The process's number is the same on every device where graftd runs in a container.
+        let nanos = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| u64::from(since.subsec_nanos()));
+        let keeper = Keeper {
+            name,
+            open,
+            reopens_garbage,
+            pace,
+            events,
+            wanted,
+            threads: Arc::default(),
+            random: ChaCha8Rng::seed_from_u64(u64::from(std::process::id()) << 32 | nanos),
+            trouble: None,
+            is_owed: false,
+            faults: 0,
+            well_since: None,
+        };
+        thread::Builder::new().name("camera".into()).spawn(move || keeper.keep())?;
+        Ok(want)
+    }
+
     fn keep(mut self) {
-        let mut trouble: Option<Trouble> = None;
-        // A wish that the last source did not fulfil.
-        let mut is_owed = false;
         loop {
-            let ended = self.with_a_source(&mut trouble, &mut is_owed);
-            let reason = match ended {
+            let reason = match self.with_a_source() {
                 Ended::ForGood => return,
                 Ended::Ill(reason) => reason,
             };
-            let now = Instant::now();
-            let old = trouble.take();
-            let tries = old.as_ref().map_or(0, |trouble| trouble.tries + 1);
-            let pause = self.pause(tries);
-            let since = old.as_ref().map_or(now, |trouble| trouble.since);
-            if old.is_none_or(|old| old.reason != reason) {
-                tracing::error!("{reason}; it is tried again");
+            // A camera that comes for a moment each time is not opened each second.
+            if self.well_since.take().is_some_and(|since| since.elapsed() >= self.pace.steady) {
+                self.faults = 0;
             }
-            let told = Trouble { reason, since, tries, next_try: now + pause };
-            trouble = Some(told.clone());
-            if self.events.send(Event::CameraTrouble(told)).is_err() || !self.wait(now + pause, &mut is_owed)
-            {
+            let next_try = Instant::now() + self.pause();
+            self.faults += 1;
+            if !self.tell(reason, next_try) || !self.wait(next_try) {
                 return;
             }
         }
     }
 
+    /// Tells what is wrong; false when nobody listens any more.
+    fn tell(&mut self, reason: String, next_try: Instant) -> bool {
+        let old = self.trouble.take();
+        let trouble = Trouble {
+            since: old.as_ref().map_or_else(Instant::now, |old| old.since),
+            tries: old.as_ref().map_or(0, |old| old.tries + 1),
+            next_try,
+            reason,
+        };
+        if old.is_none_or(|old| old.reason != trouble.reason) {
+            tracing::error!("{}; it is tried again", trouble.reason);
+        }
+        self.trouble = Some(trouble.clone());
+        self.events.send(Event::CameraTrouble(trouble)).is_ok()
+    }
+
     /// Waits, and keeps wishes in mind; false when nobody has any more.
-    fn wait(&self, until: Instant, is_owed: &mut bool) -> bool {
+    fn wait(&mut self, until: Instant) -> bool {
         loop {
             match self.wanted.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Wish::Frame) => *is_owed = true,
-                Ok(Wish::Reopen(_)) => {}
+                Ok(_) => self.is_owed = true,
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
@@ -127,189 +198,163 @@ impl Keeper {
     }
 
     /// Twice as long each time, and never the same: cameras behind one switch come back together.
-    fn pause(&mut self, tries: u32) -> Duration {
-        let pause = (FIRST_PAUSE * 2u32.saturating_pow(tries.min(10))).min(LONGEST_PAUSE);
-        pause.mul_f64(self.random.random_range(0.75..1.25))
+    fn pause(&mut self) -> Duration {
+        let doubled = self.pace.first_pause * 2u32.saturating_pow(self.faults.min(10));
+        doubled.min(self.pace.longest_pause).mul_f64(self.random.random_range(0.75..1.25))
     }
 
     /// Opens a source and brings frames from it for as long as it is of use.
-    fn with_a_source(&self, trouble: &mut Option<Trouble>, is_owed: &mut bool) -> Ended {
-        if self.hanging.load(Ordering::Relaxed) >= MAX_HANGING {
-            return Ended::Ill(format!("camera {}: it hangs in the driver; restart the machine", self.spec));
+    fn with_a_source(&mut self) -> Ended {
+        if self.threads.load(Ordering::Relaxed) >= MOST_THREADS {
+            let words = "it hangs in the driver, again and again; unplug it, or restart the machine";
+            return Ended::Ill(format!("{}: {words}", self.name));
         }
-        let slot = Arc::new(Slot::default());
-        if let Err(error) = self.start_source(&slot) {
-            return Ended::Ill(format!("camera {}: the system gives no thread: {error}", self.spec));
+        match SourceThread::start(Arc::clone(&self.open), &self.threads) {
+            Ok(source) => self.bring(&source),
+            Err(error) => Ended::Ill(format!("{}: the system gives no thread: {error}", self.name)),
         }
-        let ended = self.bring(&slot, trouble, is_owed);
-        slot.give_up();
-        ended
     }
 
-    fn start_source(&self, slot: &Arc<Slot>) -> std::io::Result<()> {
-        let (spec, wishes, slot) = (self.spec.clone(), self.wishes.clone(), Arc::clone(slot));
-        let hanging = Arc::clone(&self.hanging);
-        hanging.fetch_add(1, Ordering::Relaxed);
-        let counted = Arc::clone(&hanging);
-        let run = move || {
-            slot.run(&spec, &wishes);
-            counted.fetch_sub(1, Ordering::Relaxed);
-        };
-        let started = thread::Builder::new().name("camera-source".into()).spawn(run);
-        if started.is_err() {
-            hanging.fetch_sub(1, Ordering::Relaxed);
-        }
-        started.map(|_| ())
-    }
-
-    fn bring(&self, slot: &Slot, trouble: &mut Option<Trouble>, is_owed: &mut bool) -> Ended {
+    fn bring(&mut self, source: &SourceThread) -> Ended {
         let mut due = Instant::now();
+        let mut told = false;
+        let mut judge = Judge::default();
         loop {
-            if !std::mem::take(is_owed) {
-                match self.wanted.recv() {
-                    Ok(Wish::Frame) => {}
-                    Ok(Wish::Reopen(reason)) if self.spec.is_live() => return Ended::Ill(reason),
-                    Ok(Wish::Reopen(_)) => continue,
-                    Err(_) => return Ended::ForGood,
-                }
-            }
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-            due = Instant::now() + self.period;
-            let answer = loop {
-                match slot.ask(STALL) {
-                    Some(Ok(Next::Nothing)) => {
-                        // It is well; nobody has put anything before it. Meanwhile the daemon may end.
-                        match self.wanted.try_recv() {
-                            Err(std::sync::mpsc::TryRecvError::Disconnected) => return Ended::ForGood,
-                            _ => self.is_well(trouble),
+            // Until a frame is wished for and due. Meanwhile a source that flows is looked after.
+            while !self.is_owed || Instant::now() < due {
+                let now = Instant::now();
+                let probe = now + self.pace.probe;
+                let until = if self.is_owed { due.min(probe) } else { probe };
+                match self.wanted.recv_timeout(until.saturating_duration_since(now)) {
+                    Ok(wish) => {
+                        self.is_owed = true;
+                        match judge.hear(wish, self.pace.garbage) {
+                            Verdict::Good => self.is_well(),
+                            Verdict::Unsure => {}
+                            Verdict::Garbage(reason) if self.reopens_garbage => {
+                                return Ended::Ill(format!(
+                                    "{}: it gives nothing but garbage: {reason}",
+                                    self.name
+                                ));
+                            }
+                            Verdict::Garbage(_) => {}
                         }
                     }
-                    answer => break answer,
+                    Err(RecvTimeoutError::Disconnected) => return Ended::ForGood,
+                    Err(RecvTimeoutError::Timeout) if self.is_owed && Instant::now() >= due => {}
+                    Err(RecvTimeoutError::Timeout) => {
+                        if source.opened().is_some_and(|opened| opened.flows)
+                            && let Err(ended) = self.answer(source)
+                        {
+                            return ended;
+                        }
+                    }
                 }
-            };
+            }
+            due = Instant::now() + self.pace.period;
+            let answer = self.answer(source);
+            if answer.is_ok() && !told {
+                told = true;
+                let gives = source.opened().map(|opened| opened.gives).unwrap_or_default();
+                tracing::info!("{}: {gives}", self.name);
+                if self.events.send(Event::CameraGives(gives)).is_err() {
+                    return Ended::ForGood;
+                }
+            }
             let event = match answer {
-                Some(Ok(Next::Frame(frame))) => {
-                    self.is_well(trouble);
-                    Event::Frame(frame)
+                Ok(Ok(Next::Frame(frame))) => Event::Frame(frame),
+                Ok(Ok(Next::Nothing)) => {
+                    // Nobody has put anything before it, and it is well.
+                    self.is_well();
+                    due = Instant::now();
+                    if !self.wait(due) {
+                        return Ended::ForGood;
+                    }
+                    continue;
                 }
-                Some(Ok(Next::End)) => {
+                Ok(Ok(Next::End)) => {
                     let _ = self.events.send(Event::CameraEnded);
                     return Ended::ForGood;
                 }
-                Some(Ok(Next::Nothing)) => unreachable!("asked again above"),
-                Some(Err(error)) if error.is_of_one_frame() => Event::BadFrame(error),
-                Some(Err(error)) => {
-                    *is_owed = true;
-                    return Ended::Ill(error.to_string());
-                }
-                None => {
-                    *is_owed = true;
-                    return Ended::Ill(format!(
-                        "camera {}: it has given no frame for {} s",
-                        self.spec,
-                        STALL.as_secs()
-                    ));
-                }
+                Ok(Err(reason)) => Event::BadFrame(reason),
+                Err(ended) => return ended,
             };
+            judge.has_given = true;
+            self.is_owed = false;
             if self.events.send(event).is_err() {
                 return Ended::ForGood;
             }
         }
     }
 
-    fn is_well(&self, trouble: &mut Option<Trouble>) {
-        if let Some(trouble) = trouble.take() {
+    /// Asks and waits: what the source gives, or why one frame can't be had.
+    fn answer(&mut self, source: &SourceThread) -> Result<Result<Next, String>, Ended> {
+        source.ask();
+        let asked = Instant::now();
+        loop {
+            return match source.wait(self.pace.stall) {
+                Answer::Given(Ok(next)) => Ok(Ok(next)),
+                Answer::Given(Err(error)) if error.is_of_one_frame() => Ok(Err(error.to_string())),
+                Answer::Given(Err(error)) => Err(Ended::Ill(error.to_string())),
+                Answer::Crashed => Err(Ended::Ill(format!(
+                    "{}: what reads it has crashed (see the log); that is a fault of graftd's, please report it",
+                    self.name
+                ))),
+                Answer::Silence if source.opened().is_none() && asked.elapsed() < self.pace.opening => {
+                    let words = format!("{}: it takes long to open", self.name);
+                    if self.trouble.is_none() && !self.tell(words, asked + self.pace.opening) {
+                        return Err(Ended::ForGood);
+                    }
+                    continue;
+                }
+                Answer::Silence => Err(Ended::Ill(format!(
+                    "{}: it has given no frame for {:.0} s; see to its cable, power and network",
+                    self.name,
+                    asked.elapsed().as_secs_f64()
+                ))),
+            };
+        }
+    }
+
+    fn is_well(&mut self) {
+        self.well_since.get_or_insert_with(Instant::now);
+        if let Some(trouble) = self.trouble.take() {
             let away = trouble.since.elapsed().as_secs();
-            tracing::info!("camera {}: it gives frames again, after {away} s", self.spec);
+            tracing::info!("{}: it gives frames again, after {away} s", self.name);
             // The daemon ends where this fails; the next frame shows that.
             let _ = self.events.send(Event::CameraBack);
         }
     }
 }
 
-/// Where question and answer meet.
-#[derive(Default)]
-struct Slot {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    is_asked: bool,
-    is_given_up: bool,
-    answer: Option<Result<Next, CaptureError>>,
-}
-
-impl Slot {
-    /// Asks for a frame and waits for the answer; none when it does not come in time.
-    fn ask(&self, patience: Duration) -> Option<Result<Next, CaptureError>> {
-        let mut state = self.lock();
-        state.is_asked = true;
-        self.changed.notify_all();
-        let waited = self.changed.wait_timeout_while(state, patience, |state| state.answer.is_none());
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.answer.take()
-    }
-
-    fn give_up(&self) {
-        self.lock().is_given_up = true;
-        self.changed.notify_all();
-    }
-
-    /// The source's thread: opens it, and answers until it is given up.
-    fn run(&self, spec: &SourceSpec, wishes: &Wishes) {
-        let mut source = match capture::open(spec, wishes) {
-            Ok(source) => source,
-            Err(error) => {
-                self.wait_for_a_question();
-                return self.answer(Err(error));
-            }
-        };
-        tracing::info!("camera {spec}: {}", source.describe());
-        while self.wait_for_a_question() {
-            self.answer(source.next());
-        }
-    }
-
-    /// False when nobody will ask any more.
-    fn wait_for_a_question(&self) -> bool {
-        let waited = self.changed.wait_while(self.lock(), |state| !state.is_asked && !state.is_given_up);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        state.is_asked = false;
-        !state.is_given_up
-    }
-
-    fn answer(&self, answer: Result<Next, CaptureError>) {
-        self.lock().answer = Some(answer);
-        self.changed.notify_all();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How a frame was looked at, counted: single ones that can't be decoded happen, nothing else for a while is
-/// a camera that must be opened again.
+/// What the daemon said of this source's frames: single ones that can't be decoded happen, nothing else for a
+/// while is a camera that must be opened again.
 #[derive(Debug, Default)]
-pub(super) struct Garbage {
-    since: Option<Instant>,
+struct Judge {
+    /// The daemon has something of this source's to speak of.
+    has_given: bool,
+    garbage_since: Option<Instant>,
 }
 
-impl Garbage {
-    /// A frame could be decoded.
-    pub fn is_over(&mut self) {
-        self.since = None;
-    }
+enum Verdict {
+    Good,
+    Unsure,
+    Garbage(String),
+}
 
-    /// One could not; whether there has been nothing else for [`STALL`].
-    pub fn is_too_much(&mut self, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
-        let is_too_much = now.duration_since(since) >= STALL;
-        if is_too_much {
-            self.since = None;
+impl Judge {
+    fn hear(&mut self, wish: Wish, patience: Duration) -> Verdict {
+        match wish {
+            // It speaks of a frame that an earlier source gave, or of none.
+            _ if !self.has_given => Verdict::Unsure,
+            Wish::Frame => {
+                self.garbage_since = None;
+                Verdict::Good
+            }
+            Wish::Another(reason) => {
+                let since = *self.garbage_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= patience { Verdict::Garbage(reason) } else { Verdict::Unsure }
+            }
         }
-        is_too_much
     }
 }

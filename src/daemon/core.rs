@@ -22,7 +22,7 @@ use crate::store::{FoundBox, Interest, Message, NewSample, Sample, Slot, Store, 
 use crate::yolo::detection::Detection;
 
 use super::ask::Ask;
-use super::camera::{Garbage, Trouble, Wish};
+use super::camera::{Trouble, Wish};
 use super::event::Event;
 use super::runs::Run;
 use super::{DaemonError, health, models};
@@ -32,6 +32,8 @@ const STATE_EVERY: Duration = Duration::from_secs(30);
 const STATE_AFTER_CHANGE: Duration = Duration::from_secs(1);
 /// From the wish to stop to the end.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
+/// Frames that can't be looked at are logged so often, and counted each.
+const GARBAGE_SAID_EVERY: Duration = Duration::from_secs(60);
 /// After the store or the disk was full the next frame is offered to it so much later.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
@@ -50,7 +52,11 @@ pub(super) struct Core {
     pub camera: Option<SyncSender<Wish>>,
     /// Why it gives no frames, while it gives none.
     pub camera_trouble: Option<Trouble>,
-    garbage: Garbage,
+    /// What it gives, in words.
+    camera_gives: Option<String>,
+    /// Why the last frame could not be looked at.
+    garbage: Option<String>,
+    garbage_said: Option<Instant>,
     /// Who waits for the next frame to be kept.
     pub asked_frames: Vec<Ask>,
     pub run: Option<Run>,
@@ -95,7 +101,9 @@ impl Core {
             classes,
             camera: None,
             camera_trouble: None,
-            garbage: Garbage::default(),
+            camera_gives: None,
+            garbage: None,
+            garbage_said: None,
             asked_frames: Vec::new(),
             run: None,
             stopping,
@@ -182,16 +190,21 @@ impl Core {
                 self.next_frame();
                 result
             }
-            Event::BadFrame(error) => {
-                tracing::warn!("{error}");
-                let result = self.bad_frame(&error.to_string());
+            Event::BadFrame(reason) => {
+                let result = self.garbage(reason);
                 self.next_frame();
                 result
+            }
+            Event::CameraGives(words) => {
+                self.camera_gives = Some(words);
+                self.state_changed();
+                Ok(())
             }
             Event::CameraTrouble(trouble) => {
                 let result = self.no_frame(&trouble.reason);
                 self.camera_trouble = Some(trouble);
-                self.state_changed();
+                // At once: the pauses between two tries keep it from coming often.
+                self.state_due = Instant::now();
                 result
             }
             Event::CameraBack => {
@@ -230,10 +243,24 @@ impl Core {
     }
 
     fn next_frame(&mut self) {
+        let garbage = self.garbage.take();
         if let Some(camera) = &self.camera {
             // The thread has used the last: it either takes this or has ended.
-            let _ = camera.try_send(Wish::Frame);
+            let _ = camera.try_send(garbage.map_or(Wish::Frame, Wish::Another));
         }
+    }
+
+    /// The camera gave something that is no frame. A camera may do so for months: one line a minute.
+    fn garbage(&mut self, reason: String) -> Result<(), StoreError> {
+        if self.garbage_said.is_none_or(|said| said.elapsed() >= GARBAGE_SAID_EVERY) {
+            tracing::warn!("{reason}");
+            self.garbage_said = Some(Instant::now());
+        } else {
+            tracing::debug!("{reason}");
+        }
+        let result = self.bad_frame(&reason);
+        self.garbage = Some(reason);
+        result
     }
 
     /// A frame could not be looked at: whoever waits for it is told.
@@ -254,18 +281,8 @@ impl Core {
     fn look_at(&mut self, frame: &Frame) -> Result<(), StoreError> {
         let picture = match frame.picture() {
             Ok(picture) => picture,
-            Err(error) => {
-                let reason = format!("frame {}: {error}", frame.source);
-                tracing::warn!("{reason}");
-                if let Some(camera) =
-                    self.camera.as_ref().filter(|_| self.garbage.is_too_much(Instant::now()))
-                {
-                    let _ = camera.try_send(Wish::Reopen(format!("it gives nothing but garbage: {reason}")));
-                }
-                return self.bad_frame(&reason);
-            }
+            Err(error) => return self.garbage(format!("frame {}: {error}", frame.source)),
         };
-        self.garbage.is_over();
         let found = match self.detector.detect(&picture, &self.config.detect.keep()) {
             Ok(found) => found,
             Err(error) => {
@@ -420,6 +437,7 @@ impl Core {
                 (Some(_), Some(_)) => "away",
                 (Some(_), None) => "on",
             },
+            camera_gives: self.camera_gives.clone(),
             camera_trouble: self.camera_trouble.as_ref().map(|trouble| CameraTrouble {
                 reason: trouble.reason.clone(),
                 seconds: trouble.since.elapsed().as_secs(),

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use crate::capture::{CaptureError, Frame};
+use crate::capture::Frame;
 use crate::mqtt::LinkEvent;
 use crate::train::{Outcome, TrainError, TrainEvent};
 
@@ -12,8 +12,10 @@ use super::camera::Trouble;
 pub(super) enum Event {
     /// The camera has a frame.
     Frame(Frame),
-    /// The camera has trouble with a frame.
-    BadFrame(CaptureError),
+    /// The camera could not give a frame, for this reason; it may give the next.
+    BadFrame(String),
+    /// The camera is open, and gives this.
+    CameraGives(String),
     /// The camera gives no frames; it is tried again.
     CameraTrouble(Trouble),
     /// It gives frames again.

@@ -5,6 +5,9 @@
 
 mod ask;
 mod camera;
+#[cfg(test)]
+mod camera_tests;
+mod camera_thread;
 mod core;
 mod error;
 mod event;
@@ -64,7 +67,7 @@ impl Daemon {
         let password = error::read_password(&config)?;
         let topics = Topics::new(config.mqtt.root.clone().unwrap_or(format!("graftd/{}", config.device)));
         let facts = Arc::new(Facts::default());
-        let camera = config.camera.source().cloned().map(|source| (source, config.camera.wishes()));
+        let camera = config.camera.source().map(|source| (source, config.camera.wishes()));
         let (events, queue) = sync_channel(QUEUE);
         let stop = Stop { stopping: Arc::default(), events: events.clone() };
         let settings = LinkSettings {

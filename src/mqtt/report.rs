@@ -176,6 +176,8 @@ pub struct StateReport {
     /// Whether the camera gives frames: `on`, `away` while it gives none and is tried again, `off` where
     /// there is none or it has no more.
     pub camera: &'static str,
+    /// What it gives, in words: size and rate, and where these are not what was wished for.
+    pub camera_gives: Option<String>,
     /// Why it gives none.
     pub camera_trouble: Option<CameraTrouble>,
     /// What detects: `ort` or `tract`.

@@ -5,8 +5,11 @@
 
 pub mod broker;
 pub mod drawn;
+pub mod http;
 pub mod ledger;
 pub mod recompose;
+#[cfg(feature = "rtsp")]
+pub mod rtsp;
 pub mod samples;
 pub mod stepper;
 
