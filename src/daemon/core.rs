@@ -51,7 +51,7 @@ pub(super) struct Core {
     stopping: Arc<AtomicBool>,
     facts: Arc<Facts>,
     link: Option<Link>,
-    selector: Selector,
+    pub selector: Selector,
     started: Instant,
     frames: u64,
     bad_frames: u64,
@@ -75,7 +75,7 @@ impl Core {
         let classes = store.samples().classes()?;
         let now = Instant::now();
         Ok(Core {
-            selector: Selector::new(config.select.clone(), u64::from(std::process::id())),
+            selector: Selector::new(config.select.clone(), detector.classes(), u64::from(std::process::id())),
             config,
             store,
             topics,
@@ -237,8 +237,8 @@ impl Core {
                 return self.bad_frame(&reason);
             }
         };
-        let found = match self.detector.detect(&picture, &self.config.detect.keep()) {
-            Ok(found) => found,
+        let look = match self.detector.look(&picture, &self.config.detect.keep()) {
+            Ok(look) => look,
             Err(error) => {
                 let reason = format!("frame {}: {error}", frame.source);
                 tracing::error!("{reason}");
@@ -247,8 +247,8 @@ impl Core {
         };
         self.frames += 1;
         let asked = !self.asked_frames.is_empty();
-        match self.selector.decide(&picture, &found, asked, Instant::now()) {
-            Some(why) => self.keep(frame, &picture, &found, why),
+        match self.selector.decide(&picture, &look, asked, Instant::now()) {
+            Some((why, _)) => self.keep(frame, &picture, &look.found, &why),
             None => Ok(()),
         }
     }
@@ -258,7 +258,7 @@ impl Core {
         frame: &Frame,
         picture: &Picture,
         found: &[Detection],
-        why: Why,
+        why: &Why,
     ) -> Result<(), StoreError> {
         let found = found.iter().map(|detection| found_box(detection, picture)).collect();
         let new = NewSample {
@@ -363,10 +363,10 @@ impl Core {
 }
 
 /// What the store is to think of a frame that was kept for this reason.
-fn interest(why: Why) -> Interest {
+fn interest(why: &Why) -> Interest {
     match why {
         Why::Random => Interest::Ordinary,
-        Why::Unsure { .. } => Interest::Notable,
+        Why::Unsure { .. } | Why::New { .. } | Why::Flicker { .. } => Interest::Notable,
         Why::Asked => Interest::Asked,
     }
 }

@@ -100,6 +100,7 @@ impl Core {
     /// From now on this slot's model detects.
     pub(super) fn follow(&mut self, slot: Slot, detector: Detector) {
         tracing::info!("slot {} is current", slot.slot);
+        self.selector.follow(detector.classes());
         self.detector = detector;
         self.slot = slot;
         self.publish_model();

@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::{self, Record};
-use super::sample::milliseconds;
 use super::StoreError;
 use super::database::Database;
+use super::envelope::{self, Record};
+use super::sample::milliseconds;
 
 /// So many settled commands are remembered, the latest. Counted, not timed: a clock that jumps must not make
 /// the device forget what it has done.

@@ -24,7 +24,6 @@ mod sample;
 mod samples;
 mod sealed;
 
-
 pub use commands::{Commands, Remembered};
 pub use error::StoreError;
 pub use limits::Limits;

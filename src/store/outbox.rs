@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::{self, Record};
 use super::StoreError;
 use super::database::Database;
+use super::envelope::{self, Record};
 
 /// Messages that wait, at most; then the oldest that may go (events) makes room.
 const CAPACITY: u64 = 10_000;

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::{self, Record};
 use super::StoreError;
 use super::database::Database;
+use super::envelope::{self, Record};
 
 const KEY: &str = "run";
 

@@ -259,9 +259,7 @@ impl Samples {
     }
 
     /// All records as they lie in the database, a page at a time: nobody holds a handle in between.
-    pub(super) fn raw(
-        &self,
-    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<'_> {
+    pub(super) fn raw(&self) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<'_> {
         let mut page: VecDeque<(sled::IVec, sled::IVec)> = VecDeque::new();
         let mut after = Bound::Unbounded;
         let mut is_end = false;
