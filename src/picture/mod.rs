@@ -4,7 +4,7 @@ mod draw;
 mod thumbnail;
 
 pub use draw::{Colour, TRUTH, class_colour};
-pub use thumbnail::{Levelled, Thumbnail};
+pub use thumbnail::{ALIKE, Levelled, Thumbnail};
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};

@@ -2,10 +2,12 @@
 //!
 //! What was surely seen a moment ago and has no partner now, or the other way round, was seen wrongly once. A
 //! partner need not be of the same confidence, but what it lacks of it is disagreement; nor need it be at the
-//! same place: what moves fast is no flicker, and what came or went at the edge of the picture is none either.
+//! same place: what moves fast is no flicker, and what came or went at the edge of the picture is none either. Where
+//! the whole view is another one nothing need be on both frames.
 
 use std::time::{Duration, Instant};
 
+use crate::picture::{ALIKE, Levelled};
 use crate::yolo::geometry::iou;
 use crate::yolo::look::Sighting;
 
@@ -27,8 +29,17 @@ const EDGE: f32 = 0.04;
 #[derive(Debug)]
 pub(super) struct Before {
     at: Instant,
-    size: (u32, u32),
+    view: View,
     sightings: Vec<Sighting>,
+}
+
+/// The view that a frame shows.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    /// Width and height, pixels.
+    pub size: (u32, u32),
+    /// What it looks like.
+    pub levelled: Levelled,
 }
 
 /// What two frames disagree on most.
@@ -46,19 +57,23 @@ pub(super) struct Flicker {
 
 impl Before {
     /// Remembers a frame.
-    pub fn new(at: Instant, size: (u32, u32), sightings: &[Sighting]) -> Self {
-        Before { at, size, sightings: sightings.to_vec() }
+    pub fn new(at: Instant, view: View, sightings: &[Sighting]) -> Self {
+        Before { at, view, sightings: sightings.to_vec() }
     }
 
     /// What this frame and the one before disagree on; none where they are too far apart to say.
     pub fn disagreement(
         &self,
         now: Instant,
-        size: (u32, u32),
+        view: &View,
         sightings: &[Sighting],
         neighbours: Duration,
     ) -> Option<Flicker> {
-        if size != self.size || now.saturating_duration_since(self.at) > neighbours {
+        let size = view.size;
+        if size != self.view.size
+            || now.saturating_duration_since(self.at) > neighbours
+            || self.view.levelled.overall(&view.levelled) >= ALIKE
+        {
             return None;
         }
         let gone = missing(&self.sightings, sightings, size).map(|missing| (missing, Seen::Before));
@@ -108,6 +123,7 @@ fn is_at_edge(sighting: &Sighting, (width, height): (u32, u32)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::picture::{Picture, Thumbnail};
     use crate::yolo::detection::Detection;
 
     const SIZE: (u32, u32) = (200, 200);
@@ -120,7 +136,21 @@ mod tests {
     fn flicker(before: &[Sighting], now: &[Sighting]) -> Option<Flicker> {
         let start = Instant::now();
         let later = start + Duration::from_secs(1);
-        Before::new(start, SIZE, before).disagreement(later, SIZE, now, Duration::from_secs(2))
+        Before::new(start, view(SIZE, 0), before).disagreement(
+            later,
+            &view(SIZE, 0),
+            now,
+            Duration::from_secs(2),
+        )
+    }
+
+    /// Half of it in another brightness, from the left or from above.
+    fn view((width, height): (u32, u32), half: usize) -> View {
+        let mut picture = Picture::filled(width, height, [60; 3]);
+        let (w, h) = (width as f32, height as f32);
+        let corners = [[0.0, 0.0, w / 2.0, h], [0.0, 0.0, w, h / 2.0]][half];
+        picture.draw_box(corners, width.max(height), [180; 3]);
+        View { size: (width, height), levelled: Levelled::of(&Thumbnail::of(&picture)) }
     }
 
     #[test]
@@ -144,10 +174,11 @@ mod tests {
     #[test]
     fn frames_far_apart_or_of_another_camera_are_no_neighbours() {
         let start = Instant::now();
-        let before = Before::new(start, SIZE, &[at(50.0, 1, 0.9)]);
+        let before = Before::new(start, view(SIZE, 0), &[at(50.0, 1, 0.9)]);
         let second = Duration::from_secs(1);
-        assert!(before.disagreement(start + second, SIZE, &[], second).is_some());
-        assert_eq!(before.disagreement(start + 2 * second, SIZE, &[], second), None);
-        assert_eq!(before.disagreement(start + second, (100, 200), &[], second), None);
+        assert!(before.disagreement(start + second, &view(SIZE, 0), &[], second).is_some());
+        assert_eq!(before.disagreement(start + 2 * second, &view(SIZE, 0), &[], second), None);
+        assert_eq!(before.disagreement(start + second, &view((100, 200), 0), &[], second), None);
+        assert_eq!(before.disagreement(start + second, &view(SIZE, 1), &[], second), None);
     }
 }

@@ -1,5 +1,6 @@
 //! What may be said about which frames are kept.
 
+use crate::picture::ALIKE;
 use serde::{Deserialize, Serialize};
 
 /// What makes a frame worth keeping.
@@ -31,7 +32,7 @@ impl Default for SelectOptions {
             unsure_from: 0.1,
             unsure_to: 0.6,
             random_share: 0.02,
-            least_difference: 6.0,
+            least_difference: ALIKE,
             per_hour: 60,
             class_share: 0.5,
             neighbour_seconds: 2.0,

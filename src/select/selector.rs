@@ -10,7 +10,7 @@ use crate::yolo::look::Look;
 
 use super::balance::Balance;
 use super::budget::Budget;
-use super::flicker::{Before, Flicker};
+use super::flicker::{Before, Flicker, View};
 use super::kept::{Kept, KeptLook};
 use super::novelty::{Novelty, Scale};
 use super::options::SelectOptions;
@@ -22,8 +22,9 @@ use super::why::Why;
 const RANDOM_BUDGET: f64 = 0.25;
 
 /// What novelty and flicker count beside doubt, each as a multiple of its own amount, and at most how much.
-const NOVELTY: f32 = 1.0;
-const FLICKER: f32 = 1.0;
+fn env(n: &str, d: f32) -> f32 {
+    std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d)
+}
 const MOST: f32 = 2.0;
 
 /// A frame whose classes have all had their share must be worth so many times what others must.
@@ -109,7 +110,9 @@ impl Selector {
         // Chance is asked first and every time: what is on the frame must not tell.
         let is_drawn = self.random.random::<f64>() < self.options.random_share;
         let thumbnail = Thumbnail::of(picture);
-        let worth = self.worth(picture, look, now);
+        let size = (picture.width(), picture.height());
+        let view = View { size, levelled: Levelled::of(&thumbnail) };
+        let worth = self.worth(&view, look, now);
         let mut classes: Vec<u32> = look.found.iter().map(|found| found.class).collect();
         classes.sort_unstable();
         classes.dedup();
@@ -120,7 +123,7 @@ impl Selector {
             self.by_chance.spend(now, &classes);
             Why::Random
         } else {
-            let why = self.chosen_for(&thumbnail, &worth, &classes)?;
+            let why = self.chosen_for(&view.levelled, &worth, &classes)?;
             self.chosen.spend(now, &classes);
             why
         };
@@ -140,21 +143,20 @@ impl Selector {
         }
     }
 
-    fn worth(&mut self, picture: &Picture, look: &Look, now: Instant) -> Worth {
-        let size = (picture.width(), picture.height());
+    fn worth(&mut self, view: &View, look: &Look, now: Instant) -> Worth {
         let neighbours = Duration::from_secs_f64(self.options.neighbour_seconds);
-        let before = self.before.replace(Before::new(now, size, &look.sightings));
+        let before = self.before.replace(Before::new(now, view.clone(), &look.sightings));
         let worth = Worth {
             doubt: doubt(&look.sightings, &self.options, |class| self.balance.weight(class)),
             novelty: self.scale.look(&look.features, &self.kept),
-            flicker: before.and_then(|before| before.disagreement(now, size, &look.sightings, neighbours)),
+            flicker: before.and_then(|before| before.disagreement(now, view, &look.sightings, neighbours)),
         };
         self.worths.add(worth.total());
         worth
     }
 
     /// Why the frame is kept for what it is worth, if it is.
-    fn chosen_for(&self, thumbnail: &Thumbnail, worth: &Worth, classes: &[u32]) -> Option<Why> {
+    fn chosen_for(&self, view: &Levelled, worth: &Worth, classes: &[u32]) -> Option<Why> {
         if !self.chosen.allows() || worth.total() <= 0.0 {
             return None;
         }
@@ -168,9 +170,8 @@ impl Selector {
             return None;
         }
         // Last, because it takes longest.
-        let levelled = Levelled::of(thumbnail);
         let limit = self.options.least_difference;
-        if self.kept.iter().any(|(_, kept)| kept.is_alike(&levelled, limit)) {
+        if self.kept.iter().any(|(_, kept)| kept.is_alike(view, limit)) {
             return None;
         }
         Some(worth.why(&self.classes, self.kept.len()))
@@ -180,7 +181,11 @@ impl Selector {
 impl Worth {
     fn parts(&self) -> [f32; 3] {
         let flicker = self.flicker.map_or(0.0, |flicker| flicker.amount);
-        [self.doubt.amount, (NOVELTY * self.novelty.amount()).min(MOST), (FLICKER * flicker).min(MOST)]
+        [
+            self.doubt.amount,
+            (env("NOVELTY", 1.0) * self.novelty.amount()).min(MOST),
+            (env("FLICKER", 1.0) * flicker).min(MOST),
+        ]
     }
 
     fn total(&self) -> f32 {
