@@ -66,10 +66,10 @@ fn main() -> Result<()> {
     let scale = Scale {
         side: value("--side", 160),
         labels: value("--labels", 10),
-        rounds: value("--rounds", 5),
-        frames: value("--frames", 400),
+        rounds: value("--rounds", 4),
+        frames: value("--frames", 500),
         holdout: value("--holdout", 16),
-        test: value("--test", 120),
+        test: value("--test", 80),
         epochs: value("--epochs", 20) as u32,
     };
     let is_asked = |name: &str| arguments.iter().any(|argument| argument == name);

@@ -16,14 +16,14 @@ use crate::mqtt::{
 };
 use crate::picture::Picture;
 use crate::runtime::{self, Runtime};
-use crate::select::{Selector, Why};
-use crate::store::{FoundBox, Interest, Message, NewSample, Sample, Slot, Store, StoreError};
+use crate::select::{KeptLook, Selector, Why};
+use crate::store::{FoundBox, Interest, Looks, Message, NewSample, Sample, Slot, Store, StoreError};
 use crate::yolo::detection::Detection;
 
 use super::ask::Ask;
 use super::event::Event;
 use super::runs::Run;
-use super::{DaemonError, health, models};
+use super::{DaemonError, health, looks, models};
 
 /// The state is published at least so often, and after a change at most each second.
 const STATE_EVERY: Duration = Duration::from_secs(30);
@@ -52,6 +52,8 @@ pub(super) struct Core {
     facts: Arc<Facts>,
     link: Option<Link>,
     pub selector: Selector,
+    /// None where the disk refuses: then a restart forgets what was seen.
+    pub looks: Option<Looks>,
     started: Instant,
     frames: u64,
     bad_frames: u64,
@@ -73,9 +75,13 @@ impl Core {
         let slot = models::current_slot(&config, &store)?;
         let detector = models::open_detector(&config, &store, slot.slot, &*runtime)?;
         let classes = store.samples().classes()?;
+        let mut selector =
+            Selector::new(config.select.clone(), detector.classes(), u64::from(std::process::id()));
+        let looks = looks::open(&store, &detector, &mut selector);
         let now = Instant::now();
         Ok(Core {
-            selector: Selector::new(config.select.clone(), detector.classes(), u64::from(std::process::id())),
+            selector,
+            looks,
             config,
             store,
             topics,
@@ -248,7 +254,7 @@ impl Core {
         self.frames += 1;
         let asked = !self.asked_frames.is_empty();
         match self.selector.decide(&picture, &look, asked, Instant::now()) {
-            Some((why, _)) => self.keep(frame, &picture, &look.found, &why),
+            Some((why, seen)) => self.keep(frame, &picture, &look.found, &why, &seen),
             None => Ok(()),
         }
     }
@@ -259,6 +265,7 @@ impl Core {
         picture: &Picture,
         found: &[Detection],
         why: &Why,
+        seen: &KeptLook,
     ) -> Result<(), StoreError> {
         let found = found.iter().map(|detection| found_box(detection, picture)).collect();
         let new = NewSample {
@@ -279,6 +286,7 @@ impl Core {
             self.settle(&ask, &answer)?;
         }
         let sample = kept?;
+        looks::remember(&mut self.looks, sample.id, seen);
         self.state_changed();
         let payload = serde_json::to_vec(&self.sample_report(&sample)).expect("reports can be written");
         self.push(&Message { topic: self.topics.event_sample(), payload, droppable: true })
@@ -366,7 +374,7 @@ impl Core {
 fn interest(why: &Why) -> Interest {
     match why {
         Why::Random => Interest::Ordinary,
-        Why::Unsure { .. } | Why::New { .. } | Why::Flicker { .. } => Interest::Notable,
+        Why::Unsure { .. } | Why::Rare { .. } | Why::New { .. } | Why::Flicker { .. } => Interest::Notable,
         Why::Asked => Interest::Asked,
     }
 }

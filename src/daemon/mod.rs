@@ -9,6 +9,7 @@ mod core;
 mod error;
 mod event;
 mod health;
+mod looks;
 mod models;
 mod runs;
 

@@ -1,10 +1,21 @@
 //! How much a class counts: more when few kept frames show it.
 
+use crate::yolo::detection::Detection;
+
 /// Of what was counted so much is left when another frame is kept: about the last two hundred tell.
 const FADES: f32 = 0.995;
 
 /// No class counts more than so many times, or less than the same part of, what it would if all were equal.
-const MOST: f32 = 3.0;
+const MOST: f32 = 4.0;
+
+/// What a frame is worth for the rarest class on it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Rarity {
+    /// 0 where no class on it is rarer than the mean.
+    pub amount: f32,
+    /// The box of that class.
+    pub found: Option<Detection>,
+}
 
 /// Kept frames per class.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +47,19 @@ impl Balance {
         // One more of each, so that the first frames don't decide everything.
         ((mean + 1.0) / (count + 1.0)).sqrt().clamp(1.0 / MOST, MOST)
     }
+
+    /// What a frame with these finds is worth because few kept frames show their classes: even one that the
+    /// model is sure of teaches something then.
+    pub fn rarity(&self, found: &[Detection]) -> Rarity {
+        let of = |found: &Detection| (self.weight(found.class) - 1.0).max(0.0) * found.score;
+        let mut rarity = Rarity { amount: 0.0, found: None };
+        for found in found {
+            if of(found) > rarity.amount {
+                rarity = Rarity { amount: of(found), found: Some(*found) };
+            }
+        }
+        rarity
+    }
 }
 
 #[cfg(test)]
@@ -52,6 +76,10 @@ mod tests {
         balance.add(&[1]);
         let [often, seldom, never] = [0, 1, 2].map(|class| balance.weight(class));
         assert!(often < 0.7 && seldom > 2.0 && never >= seldom, "{often} {seldom} {never}");
+        let found = |class: u32, score: f32| Detection { x1: 0.0, y1: 0.0, x2: 9.0, y2: 9.0, score, class };
+        assert_eq!(balance.rarity(&[found(0, 0.9)]), Rarity { amount: 0.0, found: None });
+        let rarity = balance.rarity(&[found(0, 0.9), found(2, 0.8), found(1, 0.3)]);
+        assert!(rarity.amount > 0.5 && rarity.found == Some(found(2, 0.8)), "{rarity:?}");
         // All is forgotten in time.
         for _ in 0..2000 {
             balance.add(&[]);

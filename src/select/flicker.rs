@@ -147,9 +147,14 @@ mod tests {
     /// Half of it in another brightness, from the left or from above.
     fn view((width, height): (u32, u32), half: usize) -> View {
         let mut picture = Picture::filled(width, height, [60; 3]);
-        let (w, h) = (width as f32, height as f32);
-        let corners = [[0.0, 0.0, w / 2.0, h], [0.0, 0.0, w, h / 2.0]][half];
-        picture.draw_box(corners, width.max(height), [180; 3]);
+        for y in 0..height {
+            for x in 0..width {
+                if [2 * x < width, 2 * y < height][half] {
+                    let at = 3 * (y * width + x) as usize;
+                    picture.rgb_mut()[at..at + 3].fill(180);
+                }
+            }
+        }
         View { size: (width, height), levelled: Levelled::of(&Thumbnail::of(&picture)) }
     }
 

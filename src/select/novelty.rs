@@ -101,7 +101,7 @@ mod tests {
     fn a_frame_unlike_all_before_is_new_whatever_the_channels_are_measured_in() {
         let mut random = ChaCha8Rng::seed_from_u64(3);
         let (mut scale, mut memory) = (Scale::default(), Kept::default());
-        let mut usual = |random: &mut ChaCha8Rng| {
+        let usual = |random: &mut ChaCha8Rng| {
             [random.random_range(-1.0_f32..1.0), 1000.0 * random.random_range(-1.0_f32..1.0), 5.0]
         };
         assert_eq!(scale.look(&usual(&mut random), &memory).amount(), 1.0, "nothing is kept yet");

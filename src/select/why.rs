@@ -23,6 +23,13 @@ pub enum Why {
         /// The class that comes second, where it comes near.
         rival: Option<(String, f32)>,
     },
+    /// A box is of a class that few kept frames show.
+    Rare {
+        /// The class.
+        class: String,
+        /// Its confidence.
+        score: f32,
+    },
     /// The frame is unlike those that are kept.
     New {
         /// How many it was compared with.
@@ -54,6 +61,7 @@ impl fmt::Display for Why {
             Why::Unsure { class, score, rival: Some((other, second)) } => {
                 write!(f, "unsure: {class} {score:.2} or {other} {second:.2}")
             }
+            Why::Rare { class, score } => write!(f, "rare: {class} {score:.2}, which few kept frames show"),
             Why::New { kept: 0, .. } => f.write_str("new: none was kept before"),
             Why::New { kept, distance, usual } => {
                 write!(f, "new: unlike the {kept} kept (distance {distance:.2}, usual {usual:.2})")

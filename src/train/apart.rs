@@ -56,8 +56,7 @@ impl<'a> Apart<'a> {
         if samples.iter().all(|sample| sample.example.labels.is_empty()) {
             return Err(TrainError::TooLittle(format!(
                 "every training picture with a box is in the hold-out as well ({same}) or shows the view of a \
-                 hold-out picture ({alike}); label pictures of other views, or move those pictures out of the \
-                 hold-out"
+                 hold-out picture ({alike}); keep the two apart: label pictures of other views"
             )));
         }
         Ok(Apart { samples, same, alike })
@@ -184,6 +183,6 @@ mod tests {
     fn where_nothing_is_left_the_run_says_what_to_do() {
         let (demo, root) = (demo(), tempfile::tempdir().unwrap());
         let error = apart(&demo.val, &demo.val, root.path()).err().unwrap().to_string();
-        assert!(error.contains("hold-out as well (6)") && error.contains("label pictures"), "{error}");
+        assert!(error.contains("hold-out as well (6)") && error.contains("keep the two apart"), "{error}");
     }
 }

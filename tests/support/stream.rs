@@ -16,7 +16,7 @@ pub const CLASSES: [(&str, u32); 4] = [("ellipse", 560), ("rectangle", 380), ("r
 const PLACES: usize = 8;
 
 /// Scenes without a thing on them, of a hundred.
-const DULL: u32 = 40;
+const DULL: u32 = 65;
 
 /// One frame and the truth about it.
 pub struct Frame {
@@ -58,17 +58,14 @@ struct Thing {
     light: f32,
 }
 
-#[derive(Clone)]
-struct Ground {
-    colour: [f32; 3],
-    waves: Vec<[f32; 4]>,
-}
+/// Brightness of each pixel's colours, without noise.
+struct Ground(Vec<f32>);
 
 impl Stream {
     /// As a camera sees it in this world.
     pub fn new(side: u32, world: u64, seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(world);
-        let grounds = (0..PLACES).map(|_| Ground::draw(&mut random)).collect();
+        let grounds = (0..PLACES).map(|_| Ground::draw(&mut random, side)).collect();
         let random = ChaCha8Rng::seed_from_u64(seed);
         Stream { random, side, things: Vec::new(), grounds, ground: 0, left: 0, even: false }
     }
@@ -96,7 +93,7 @@ impl Stream {
         };
         self.things.retain(is_inside);
         let light = self.random.random_range(0.97_f32..1.03);
-        let mut rgb = self.grounds[self.ground].paint(&mut self.random, self.side);
+        let mut rgb = self.grounds[self.ground].paint(&mut self.random);
         for thing in &self.things {
             thing.paint(&mut self.random, &mut rgb, self.side);
         }
@@ -181,7 +178,7 @@ impl Thing {
 }
 
 impl Ground {
-    fn draw(random: &mut ChaCha8Rng) -> Self {
+    fn draw(random: &mut ChaCha8Rng, side: u32) -> Self {
         let colour = [0; 3].map(|_| random.random_range(60.0_f32..170.0));
         let wave = |_| {
             let pitch = random.random_range(0.02_f32..0.25);
@@ -189,19 +186,21 @@ impl Ground {
             let (phase, height) = (random.random_range(0.0..6.3), random.random_range(2.0..12.0));
             [pitch * turn.cos(), pitch * turn.sin(), phase, height]
         };
-        Ground { colour, waves: (0..6).map(wave).collect() }
+        let waves: Vec<[f32; 4]> = (0..6).map(wave).collect();
+        let places = (0..side).flat_map(|y| (0..side).map(move |x| (x as f32, y as f32)));
+        let brightness = |(x, y): (f32, f32)| -> f32 {
+            waves.iter().map(|w| w[3] * (w[0] * x + w[1] * y + w[2]).sin()).sum()
+        };
+        Ground(places.flat_map(|place| colour.map(|colour| colour + brightness(place))).collect())
     }
 
-    fn paint(&self, random: &mut ChaCha8Rng, side: u32) -> Vec<f32> {
-        let mut rgb = Vec::with_capacity(3 * (side * side) as usize);
-        for y in 0..side {
-            for x in 0..side {
-                let waves = self.waves.iter();
-                let wave: f32 = waves.map(|w| w[3] * (w[0] * x as f32 + w[1] * y as f32 + w[2]).sin()).sum();
+    fn paint(&self, random: &mut ChaCha8Rng) -> Vec<f32> {
+        self.0
+            .chunks(3)
+            .flat_map(|pixel| {
                 let noise = random.random_range(-12.0_f32..12.0);
-                rgb.extend(self.colour.map(|colour| colour + wave + noise));
-            }
-        }
-        rgb
+                [pixel[0] + noise, pixel[1] + noise, pixel[2] + noise]
+            })
+            .collect()
     }
 }
