@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use crate::dataset::Example;
 use crate::picture::{Picture, PictureError};
-use crate::runtime::{Runtime, RuntimeError, SessionOptions};
+use crate::runtime::{Runtime, RuntimeError, SessionOptions, Value};
 use crate::tensor::Tensor;
 use crate::yolo::backbone::{Backbone, head_shape, input_size};
 use crate::yolo::cut::{Cut, MapSource};
-use crate::yolo::decode::detections_of_maps;
+use crate::yolo::decode::{detections_of_maps, sightings_of_maps};
 use crate::yolo::detection::Detection;
 use crate::yolo::export::{Export, ExportError};
-use crate::yolo::letterbox::{Fit, letterbox};
+use crate::yolo::letterbox::{Fit, Letterbox, letterbox};
+use crate::yolo::look::{Look, Sighting};
 use crate::yolo::maps::{HeadShape, RawMaps};
 use crate::yolo::metrics::{Evaluation, Evaluator, Measurement, TruthBox};
 use crate::yolo::nms::Keep;
@@ -47,9 +48,15 @@ pub struct Detector {
     shape: HeadShape,
     /// Per level, which outputs are the box map and the class map.
     maps: Vec<(usize, usize)>,
+    /// Outputs from here on are pooled features.
+    pooled: usize,
+    features_key: [u8; 32],
     classes: Vec<String>,
     input: Tensor,
 }
+
+/// Boxes down to this share of the threshold are looked at: one that is near it may come to be found.
+const DOUBTFUL: f32 = 0.2;
 
 impl Detector {
     /// Loads a model file. `imgsz` chooses the side of the input where the file leaves it free.
@@ -78,7 +85,8 @@ impl Detector {
         options: &SessionOptions,
     ) -> Result<Self, DetectError> {
         let size = input_size(export, imgsz).map_err(DetectError::Size)?;
-        let cut = Cut::new(export, &|_, _| false, size)
+        let (cut, features_key) = Cut::new(export, &|_, _| false, size)
+            .and_then(|cut| cut.with_pooled(export, size))
             .map_err(|error| DetectError::Size(format!("the model can't be cut: {error}")))?;
         let backbone = Backbone::load(export, &cut, size, runtime, options)?;
         let index = |source: &MapSource| match *source {
@@ -93,6 +101,8 @@ impl Detector {
         Ok(Detector {
             shape,
             maps,
+            pooled: cut.features.len(),
+            features_key,
             classes: export.classes.clone(),
             input: Tensor::zeros([backbone.batch(), 3, size.0, size.1]),
             backbone,
@@ -109,23 +119,58 @@ impl Detector {
         self.shape.input
     }
 
+    /// What the pooled features of [`Look`] depend on: those of two models with the same key can be compared.
+    /// Training a head does not change it.
+    pub fn features_key(&self) -> &[u8; 32] {
+        &self.features_key
+    }
+
     /// What is on a picture, surest first, in its pixels.
     ///
     /// # Errors
     /// When the runtime fails.
     pub fn detect(&mut self, picture: &Picture, keep: &Keep) -> Result<Vec<Detection>, DetectError> {
+        let (placed, outputs) = self.run(picture)?;
+        let mut found = detections_of_maps(&self.shape, &self.maps_of(&outputs), 0, keep);
+        found.iter_mut().for_each(|detection| detection.move_to(placed.to_picture(detection.corners())));
+        Ok(found)
+    }
+
+    /// [`Detector::detect`], with what else the model saw, for the same work of the network.
+    ///
+    /// # Errors
+    /// When the runtime fails.
+    pub fn look(&mut self, picture: &Picture, keep: &Keep) -> Result<Look, DetectError> {
+        let (placed, outputs) = self.run(picture)?;
+        let doubtful = Keep { confidence: keep.confidence * DOUBTFUL, ..*keep };
+        let mut sightings = sightings_of_maps(&self.shape, &self.maps_of(&outputs), 0, &doubtful);
+        for Sighting { detection, .. } in &mut sightings {
+            detection.move_to(placed.to_picture(detection.corners()));
+        }
+        // Boxes are suppressed by surer ones alone, so the unsure ones have changed nothing.
+        let sure = sightings.iter().map(|sighting| sighting.detection);
+        let found = sure.take_while(|detection| detection.score > keep.confidence).collect();
+        let pooled = outputs[self.pooled..].iter();
+        let features = pooled.flat_map(|value| {
+            let values = value.data();
+            values[..values.len() / self.backbone.batch()].iter().copied()
+        });
+        Ok(Look { found, features: features.collect(), sightings })
+    }
+
+    fn run(&mut self, picture: &Picture) -> Result<(Letterbox, Vec<Value>), DetectError> {
         let length = self.backbone.picture_len();
         let target = &mut self.input.data_mut()[..length];
         let placed = letterbox(picture, self.shape.input, Fit::Exact, target);
-        let outputs = self.backbone.run(self.input.clone())?;
-        let maps = RawMaps {
+        Ok((placed, self.backbone.run(self.input.clone())?))
+    }
+
+    fn maps_of<'a>(&self, outputs: &'a [Value]) -> RawMaps<'a> {
+        RawMaps {
             batch: self.backbone.batch(),
             boxes: self.maps.iter().map(|&(boxes, _)| outputs[boxes].data()).collect(),
             classes: self.maps.iter().map(|&(_, classes)| outputs[classes].data()).collect(),
-        };
-        let mut found = detections_of_maps(&self.shape, &maps, 0, keep);
-        found.iter_mut().for_each(|detection| detection.move_to(placed.to_picture(detection.corners())));
-        Ok(found)
+        }
     }
 
     /// Measures the model on examples whose labels count in the model's own classes. `progress` is

@@ -55,6 +55,7 @@ impl RunProgress {
                 self.epoch(*epoch, *epochs, total, *map50, *map50_95, *seconds_left);
             }
             TrainEvent::Chosen { what, value, reason } => self.say(&format!("{what} {value}: {reason}")),
+            TrainEvent::LeftOut { reason, .. } => self.say(reason),
             TrainEvent::Reduced { reason } => {
                 self.say(&format!("features take more disk than they may (--cache-mb): {reason}"));
             }

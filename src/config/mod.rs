@@ -263,7 +263,6 @@ impl Config {
             ("detect.confidence", f64::from(self.detect.confidence)),
             ("detect.iou", f64::from(self.detect.iou)),
             ("train.holdout_share", self.train.holdout_share),
-            ("select.random_share", self.select.random_share),
         ];
         for (key, value) in shares {
             if !(0.0..=1.0).contains(&value) {
@@ -274,6 +273,7 @@ impl Config {
         if let Some((key, _)) = amounts.iter().find(|(_, amount)| *amount == 0) {
             return Err((key, "0 keeps nothing; at least 1".into()));
         }
+        self.select.check()?;
         if self.mqtt.max_packet < 1024 {
             return Err(("mqtt.max_packet", format!("{} is too small; at least 1024", self.mqtt.max_packet)));
         }
@@ -331,6 +331,7 @@ mod tests {
             ("[mqtt]\nroot = \"a/#\"", "mqtt.root"),
             ("[camera]\nfps = 0.0", "camera.fps"),
             ("[detect]\nconfidence = 1.5", "detect.confidence"),
+            ("[select]\nunsure_from = 0.8", "select.unsure_from"),
         ] {
             let error = load(text).expect_err("a wrong value").to_string();
             assert!(error.contains(&format!("{key}: ")), "{error}");

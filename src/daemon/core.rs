@@ -17,15 +17,15 @@ use crate::mqtt::{
 };
 use crate::picture::Picture;
 use crate::runtime::{self, Runtime};
-use crate::select::{Selector, Why};
-use crate::store::{FoundBox, Interest, Message, NewSample, Sample, Slot, Store, StoreError};
+use crate::select::{KeptLook, Selector, Why};
+use crate::store::{FoundBox, Interest, Looks, Message, NewSample, Sample, Slot, Store, StoreError};
 use crate::yolo::detection::Detection;
 
 use super::ask::Ask;
 use super::camera::{Trouble, Wish};
 use super::event::Event;
 use super::runs::Run;
-use super::{DaemonError, health, models};
+use super::{DaemonError, health, looks, models};
 
 /// The state is published at least so often, and after a change at most each second.
 const STATE_EVERY: Duration = Duration::from_secs(30);
@@ -64,7 +64,9 @@ pub(super) struct Core {
     stopping: Arc<AtomicBool>,
     facts: Arc<Facts>,
     link: Option<Link>,
-    selector: Selector,
+    pub selector: Selector,
+    /// None where the disk refuses: then a restart forgets what was seen.
+    pub looks: Option<Looks>,
     started: Instant,
     frames: u64,
     bad_frames: u64,
@@ -88,9 +90,13 @@ impl Core {
         let slot = models::current_slot(&config, &store)?;
         let detector = models::open_detector(&config, &store, slot.slot, &*runtime)?;
         let classes = store.samples().classes()?;
+        let mut selector =
+            Selector::new(config.select.clone(), detector.classes(), u64::from(std::process::id()));
+        let looks = looks::open(&store, &detector, &mut selector);
         let now = Instant::now();
         Ok(Core {
-            selector: Selector::new(config.select.clone(), u64::from(std::process::id())),
+            selector,
+            looks,
             config,
             store,
             topics,
@@ -283,8 +289,8 @@ impl Core {
             Ok(picture) => picture,
             Err(error) => return self.garbage(format!("frame {}: {error}", frame.source)),
         };
-        let found = match self.detector.detect(&picture, &self.config.detect.keep()) {
-            Ok(found) => found,
+        let look = match self.detector.look(&picture, &self.config.detect.keep()) {
+            Ok(look) => look,
             Err(error) => {
                 let reason = format!("frame {}: {error}", frame.source);
                 tracing::error!("{reason}");
@@ -296,8 +302,8 @@ impl Core {
         if !asked && self.full_since.is_some_and(|since| since.elapsed() < TRY_AGAIN) {
             return Ok(());
         }
-        match self.selector.decide(&picture, &found, asked, Instant::now()) {
-            Some(why) => self.keep(frame, &picture, &found, why),
+        match self.selector.decide(&picture, &look, asked, Instant::now()) {
+            Some((why, seen)) => self.keep(frame, &picture, &look.found, &why, &seen),
             None => Ok(()),
         }
     }
@@ -307,7 +313,8 @@ impl Core {
         frame: &Frame,
         picture: &Picture,
         found: &[Detection],
-        why: Why,
+        why: &Why,
+        seen: &KeptLook,
     ) -> Result<(), StoreError> {
         let found = found.iter().map(|detection| found_box(detection, picture)).collect();
         let new = NewSample {
@@ -338,6 +345,7 @@ impl Core {
             Err(error) if error.is_full() => return Ok(()),
             Err(error) => return Err(error),
         };
+        looks::remember(&mut self.looks, sample.id, seen);
         self.state_changed();
         let payload = serde_json::to_vec(&self.sample_report(&sample)).expect("reports can be written");
         self.push(&Message { topic: self.topics.event_sample(), payload, droppable: true })
@@ -458,10 +466,10 @@ impl Core {
 }
 
 /// What the store is to think of a frame that was kept for this reason.
-fn interest(why: Why) -> Interest {
+fn interest(why: &Why) -> Interest {
     match why {
         Why::Random => Interest::Ordinary,
-        Why::Unsure { .. } => Interest::Notable,
+        Why::Unsure { .. } | Why::Rare { .. } | Why::New { .. } | Why::Flicker { .. } => Interest::Notable,
         Why::Asked => Interest::Asked,
     }
 }

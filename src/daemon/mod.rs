@@ -12,6 +12,7 @@ mod core;
 mod error;
 mod event;
 mod health;
+mod looks;
 mod models;
 mod runs;
 

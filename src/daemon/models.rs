@@ -12,8 +12,8 @@ use crate::runtime::{Runtime, SessionOptions};
 use crate::store::{Slot, SlotRecord, Store, StoreError};
 use crate::yolo::export::{Export, ExportError};
 
-use super::DaemonError;
 use super::core::Core;
+use super::{DaemonError, looks};
 
 /// The current slot; at the first start the base becomes slot 0.
 pub(super) fn current_slot(config: &Config, store: &Store) -> Result<Slot, DaemonError> {
@@ -100,6 +100,11 @@ impl Core {
     /// From now on this slot's model detects.
     pub(super) fn follow(&mut self, slot: Slot, detector: Detector) {
         tracing::info!("slot {} is current", slot.slot);
+        self.selector.follow(detector.classes());
+        if detector.features_key() != self.detector.features_key() {
+            // Nothing that was kept before can be compared with what it sees.
+            self.looks = looks::open(&self.store, &detector, &mut self.selector);
+        }
         self.detector = detector;
         self.slot = slot;
         self.publish_model();

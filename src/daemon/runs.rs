@@ -213,6 +213,7 @@ impl Core {
     /// The run goes on.
     pub(super) fn run_goes_on(&mut self, event: TrainEvent) -> Result<(), StoreError> {
         match &event {
+            TrainEvent::LeftOut { reason, .. } => tracing::warn!("{reason}"),
             TrainEvent::Reduced { reason } => {
                 tracing::warn!(
                     "the features of all views take more than cache_mb or the disk allow: {reason}"
@@ -256,6 +257,7 @@ impl Core {
         let measured = RunOutcome {
             before: outcome.before,
             after: outcome.after,
+            left_out: outcome.left_out,
             epochs: outcome.epochs,
             seconds: outcome.seconds,
             cpu_seconds: outcome.cpu_seconds,

@@ -100,6 +100,10 @@ pub struct RunOutcome {
     pub before: Evaluation,
     /// The candidate, on the hold-out.
     pub after: Evaluation,
+    /// Training pictures that were left out because the hold-out has them too, or nearly the same. Runs of before
+    /// there was such a field did not tell.
+    #[serde(default)]
+    pub left_out: usize,
     /// Epochs gone through.
     pub epochs: u32,
     /// Wall time.

@@ -1,8 +1,10 @@
 //! A picture in memory: 8-bit RGB, decoded from JPEG or PNG.
 
 mod draw;
+mod thumbnail;
 
 pub use draw::{Colour, TRUTH, class_colour};
+pub use thumbnail::{ALIKE, Levelled, Thumbnail};
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};

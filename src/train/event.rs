@@ -24,6 +24,13 @@ pub enum TrainEvent {
         /// `ort` or `tract`.
         runtime: String,
     },
+    /// Some training pictures are not learnt from, because the hold-out has them too, or nearly the same.
+    LeftOut {
+        /// How many.
+        samples: usize,
+        /// Which, in words.
+        reason: String,
+    },
     /// The run has chosen what it was not told.
     Chosen {
         /// `scope` or `lr`.

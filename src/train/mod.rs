@@ -4,6 +4,7 @@
 //! the frozen part once, epochs train the head on what the cache holds, the best epoch becomes a
 //! drop-in, and the gate compares both on the hold-out.
 
+mod apart;
 mod batches;
 mod cache;
 mod checkpoint;
@@ -29,6 +30,7 @@ mod resources;
 mod run;
 mod schedule;
 mod set;
+mod thumbnails;
 mod views;
 
 pub use cache::CacheError;

@@ -15,6 +15,7 @@ use crate::yolo::graft::graft;
 use crate::yolo::grow::{verify, with_classes};
 use crate::yolo::metrics::{Evaluation, Measurement};
 
+use super::apart::Apart;
 use super::cache::{FeatureKey, folder_name, hash, prune_beside, sweep_beside};
 use super::checkpoint::Checkpoint;
 use super::control::Control;
@@ -29,6 +30,7 @@ use super::plan::Plan;
 use super::prepare::{Prepared, Work, prepare};
 use super::replay::Replay;
 use super::resources::{cpu_seconds, peak_rss_mb};
+use super::thumbnails::Thumbnails;
 use super::{TrainError, TrainingSet};
 
 /// What a run ends with.
@@ -38,6 +40,8 @@ pub struct Outcome {
     pub before: Evaluation,
     /// The candidate on the hold-out.
     pub after: Evaluation,
+    /// Training pictures that were left out because the hold-out has them too, or nearly the same.
+    pub left_out: usize,
     /// Epochs gone through.
     pub epochs: u32,
     /// Wall time.
@@ -99,7 +103,14 @@ pub fn fine_tune<'a>(
     let session = SessionOptions { threads: options.threads };
     let Task { export, set, size } = Task::read(base, set, options, runtime, &session)?;
     let mut holdout = Sample::look_at(&set.holdout)?;
-    let mut samples = not_held_out(Sample::look_at(&set.train)?, &holdout)?;
+    let mut thumbnails = Thumbnails::open(folders.cache);
+    let apart = Apart::new(Sample::look_at(&set.train)?, &holdout, &mut thumbnails, control)?;
+    drop(thumbnails);
+    let left_out = apart.same + apart.alike;
+    if let Some(reason) = apart.left_out() {
+        on_event(TrainEvent::LeftOut { samples: left_out, reason });
+    }
+    let mut samples = apart.samples;
     let work = Work {
         samples: samples.len(),
         boxes: samples.iter().map(|sample| sample.example.labels.len()).sum(),
@@ -212,6 +223,7 @@ pub fn fine_tune<'a>(
         verdict,
         before: before.evaluation(),
         after: after.evaluation(),
+        left_out,
         epochs: kept.epochs,
         seconds: started.elapsed().as_secs_f64(),
         cpu_seconds: cpu_seconds() - cpu_started,
@@ -322,23 +334,6 @@ impl Identity<'_> {
             self.runtime.name().as_bytes(),
         ])
     }
-}
-
-/// What may be learnt from: a picture that is measured on too would promote what was learnt by heart.
-fn not_held_out<'a>(mut samples: Vec<Sample<'a>>, holdout: &[Sample]) -> Result<Vec<Sample<'a>>, TrainError> {
-    let held: HashSet<[u8; 32]> = holdout.iter().map(|sample| sample.hash).collect();
-    let before = samples.len();
-    samples.retain(|sample| !held.contains(&sample.hash));
-    let both = before - samples.len();
-    if samples.iter().all(|sample| sample.example.labels.is_empty()) {
-        return Err(TrainError::TooLittle(
-            "every training picture with a box is in the hold-out as well; keep the two apart".into(),
-        ));
-    }
-    if both > 0 {
-        tracing::warn!("{both} training pictures are in the hold-out as well; they are not learnt from");
-    }
-    Ok(samples)
 }
 
 /// A candidate must be taken as a whole file, as its consumers take it, unless the runtime does not take

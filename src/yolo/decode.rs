@@ -6,6 +6,7 @@
 //! nothing cost one comparison each.
 
 use super::detection::Detection;
+use super::look::Sighting;
 use super::maps::{HeadShape, RawMaps};
 use super::nms::{Candidate, Hit, Keep, suppress};
 
@@ -14,6 +15,25 @@ use super::nms::{Candidate, Hit, Keep, suppress};
 /// Of a one-to-one head the surest pairs of anchor and class are taken as they are, as its own
 /// decoding does: `iou`, `multi_label` and `agnostic` of `keep` say nothing then.
 pub fn detections_of_maps(shape: &HeadShape, maps: &RawMaps, index: usize, keep: &Keep) -> Vec<Detection> {
+    candidates_of_maps(shape, maps, index, keep).into_iter().map(|candidate| candidate.detection).collect()
+}
+
+/// The same, each with the class that comes second at its anchor.
+pub fn sightings_of_maps(shape: &HeadShape, maps: &RawMaps, index: usize, keep: &Keep) -> Vec<Sighting> {
+    let sighting = |Candidate { detection, anchor }: Candidate| {
+        let (number, cell) = cell_of(shape, anchor);
+        let cells = shape.levels[number].cells();
+        let classes = picture(maps.classes[number], shape.classes * cells, index);
+        let others = (0..shape.classes).filter(|&class| class != detection.class as usize);
+        let rival = others
+            .map(|class| (class as u32, classes[class * cells + cell]))
+            .max_by(|a, b| a.1.total_cmp(&b.1));
+        Sighting { detection, rival: rival.map(|(class, value)| (class, sigmoid(value))) }
+    };
+    candidates_of_maps(shape, maps, index, keep).into_iter().map(sighting).collect()
+}
+
+fn candidates_of_maps(shape: &HeadShape, maps: &RawMaps, index: usize, keep: &Keep) -> Vec<Candidate> {
     let keep = &if shape.one_to_one { keep.for_one_to_one(shape.anchors()) } else { *keep };
     let threshold = logit(keep.confidence);
     let mut hits = Vec::new();
@@ -29,7 +49,7 @@ pub fn detections_of_maps(shape: &HeadShape, maps: &RawMaps, index: usize, keep:
         first_anchor += level.cells();
     }
     let corners = |anchor: usize| corners(shape, maps, index, anchor);
-    suppress(hits, shape.anchors(), keep, corners).into_iter().map(|candidate| candidate.detection).collect()
+    suppress(hits, shape.anchors(), keep, corners)
 }
 
 /// Where a class is more likely than `confidence` in the class maps of a batch, per level, for each picture and cell,
@@ -52,18 +72,24 @@ pub fn likely_places(shape: &HeadShape, classes: &[&[f32]], confidence: f32) -> 
 
 /// The box of one anchor of picture `index`, `[x1, y1, x2, y2]` in pixels of the input.
 fn corners(shape: &HeadShape, maps: &RawMaps, index: usize, anchor: usize) -> [f32; 4] {
-    let mut cell = anchor;
-    let mut number = 0;
-    while cell >= shape.levels[number].cells() {
-        cell -= shape.levels[number].cells();
-        number += 1;
-    }
+    let (number, cell) = cell_of(shape, anchor);
     let level = &shape.levels[number];
     let boxes = picture(maps.boxes[number], shape.box_channels() * level.cells(), index);
     let [left, top, right, bottom] = distances(boxes, level.cells(), cell, shape.reg_max);
     let (x, y) = ((cell % level.width) as f32 + 0.5, (cell / level.width) as f32 + 0.5);
     let stride = level.stride as f32;
     [x - left, y - top, x + right, y + bottom].map(|side| side * stride)
+}
+
+/// The level that an anchor lies on, and its cell there.
+fn cell_of(shape: &HeadShape, anchor: usize) -> (usize, usize) {
+    let mut cell = anchor;
+    let mut number = 0;
+    while cell >= shape.levels[number].cells() {
+        cell -= shape.levels[number].cells();
+        number += 1;
+    }
+    (number, cell)
 }
 
 /// What is kept of a whole model's output for one picture, `[4 + classes, anchors]`: rows of centre
@@ -202,6 +228,14 @@ mod tests {
                     detections_of_maps(&shape, &maps, index, &keep)
                 };
                 let expected = found(&boxes);
+                let maps = RawMaps { batch: 2, boxes: slices(&boxes), classes: slices(&classes) };
+                let seen = sightings_of_maps(&shape, &maps, index, &keep);
+                let same: Vec<Detection> = seen.iter().map(|sighting| sighting.detection).collect();
+                prop_assert_eq!(&same, &expected);
+                for Sighting { detection, rival } in &seen {
+                    let (class, score) = rival.unwrap();
+                    prop_assert!(class != detection.class && (keep.multi_label || one_to_one || score <= detection.score));
+                }
                 prop_assert!(!expected.is_empty());
                 prop_assert_eq!(expected, found(&poisoned));
             }
