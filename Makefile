@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host torture fuzz exports forgetting peers peers-cost fmt doc lib venv
+.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host torture fuzz selection exports forgetting peers peers-cost fmt doc lib venv
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -40,6 +40,11 @@ forgetting: ## teach a new class with the old one unlabelled, and tell what is f
 	@scripts/setup.sh demo
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench forgetting -- $(ARGS)
+
+selection: ## count the labels that chosen frames save over frames taken at random (ARGS="--seeds 1")
+	@scripts/setup.sh demo
+	@scripts/fetch-onnxruntime.sh
+	cargo bench --bench selection -- $(ARGS)
 
 torture: ## cut the power 1800 times, fill the disk and kill at every write, flip 2,100 bits, kill a run 500 times
 	@scripts/setup.sh test

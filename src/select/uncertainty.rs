@@ -52,7 +52,7 @@ pub(super) fn doubt(sightings: &[Sighting], options: &SelectOptions, weight: imp
     let mut amount = 0.0;
     for (doubt, _) in &doubts {
         amount += share * doubt;
-        share *= std::env::var("FURTHER").ok().and_then(|v| v.parse().ok()).unwrap_or(FURTHER);
+        share *= FURTHER;
     }
     Doubt { amount, sighting: doubts.first().map(|&(_, sighting)| sighting) }
 }

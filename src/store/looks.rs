@@ -22,6 +22,9 @@ const MOST: usize = 512;
 /// No look is larger, bytes.
 const LARGEST: usize = 1 << 20;
 
+/// A sample and what it looked like.
+type Remembered = (SampleId, Vec<u8>);
+
 /// The file of looks, open.
 #[derive(Debug)]
 pub struct Looks {
@@ -36,7 +39,7 @@ impl Looks {
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn open(path: &Path, key: &[u8; KEY]) -> io::Result<(Self, Vec<(SampleId, Vec<u8>)>)> {
+    pub fn open(path: &Path, key: &[u8; KEY]) -> io::Result<(Self, Vec<Remembered>)> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -147,7 +147,10 @@ impl Shared {
             }
             let mode = self.mode();
             match mode {
-                Mode::Silent => return Ok(self.hold(mode)),
+                Mode::Silent => {
+                    self.hold(mode);
+                    return Ok(());
+                }
                 Mode::HangsUp => return Ok(()),
                 Mode::Unavailable => answer(&mut stream, "503 Service Unavailable", "text/plain", b"busy")?,
                 Mode::Page => answer(&mut stream, "200 OK", "text/html; charset=utf-8", b"<h1>Camera</h1>")?,
