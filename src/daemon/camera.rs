@@ -106,6 +106,8 @@ pub(super) struct Keeper {
     threads: Arc<AtomicUsize>,
     random: ChaCha8Rng,
     trouble: Option<Trouble>,
+    /// What it gave when it was last open.
+    gives: Option<String>,
     /// A wish that is not fulfilled yet.
     is_owed: bool,
     /// Faults with no steady time between them.
@@ -144,6 +146,7 @@ impl Keeper {
             threads: Arc::default(),
             random: ChaCha8Rng::seed_from_u64(u64::from(std::process::id()) << 32 | nanos),
             trouble: None,
+            gives: None,
             is_owed: false,
             faults: 0,
             well_since: None,
@@ -217,7 +220,6 @@ impl Keeper {
 
     fn bring(&mut self, source: &SourceThread) -> Ended {
         let mut due = Instant::now();
-        let mut told = false;
         let mut judge = Judge::default();
         loop {
             // Until a frame is wished for and due. Meanwhile a source that flows is looked after.
@@ -253,13 +255,8 @@ impl Keeper {
             }
             due = Instant::now() + self.pace.period;
             let answer = self.answer(source);
-            if answer.is_ok() && !told {
-                told = true;
-                let gives = source.opened().map(|opened| opened.gives).unwrap_or_default();
-                tracing::info!("{}: {gives}", self.name);
-                if self.events.send(Event::CameraGives(gives)).is_err() {
-                    return Ended::ForGood;
-                }
+            if answer.is_ok() && !self.tell_what_it_gives(source) {
+                return Ended::ForGood;
             }
             let event = match answer {
                 Ok(Ok(Next::Frame(frame))) => Event::Frame(frame),
@@ -314,6 +311,18 @@ impl Keeper {
                 ))),
             };
         }
+    }
+
+    /// Once, and when it is opened again and gives something else; false when nobody listens any more.
+    fn tell_what_it_gives(&mut self, source: &SourceThread) -> bool {
+        let gives = source.opened().map(|opened| opened.gives);
+        if gives.is_none() || gives == self.gives {
+            return true;
+        }
+        self.gives = gives;
+        let words = self.gives.clone().unwrap_or_default();
+        tracing::info!("{}: {words}", self.name);
+        self.events.send(Event::CameraGives(words)).is_ok()
     }
 
     fn is_well(&mut self) {
