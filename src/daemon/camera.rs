@@ -15,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::capture::{Next, Opener, SourceSpec, Wishes};
 
+use super::camera_judge::{Judge, Verdict, Wish};
 use super::camera_thread::{Answer, Open, SourceThread};
 use super::event::Event;
 
@@ -56,15 +57,6 @@ impl Pace {
             steady: Duration::from_secs(60),
         }
     }
-}
-
-/// What the daemon wants of the camera, and how it found the last frame.
-#[derive(Debug)]
-pub(super) enum Wish {
-    /// The next frame.
-    Frame,
-    /// The next frame; the last could not be decoded, for this reason.
-    Another(String),
 }
 
 /// What is wrong with the camera.
@@ -222,36 +214,8 @@ impl Keeper {
         let mut due = Instant::now();
         let mut judge = Judge::default();
         loop {
-            // Until a frame is wished for and due. Meanwhile a source that flows is looked after.
-            while !self.is_owed || Instant::now() < due {
-                let now = Instant::now();
-                let probe = now + self.pace.probe;
-                let until = if self.is_owed { due.min(probe) } else { probe };
-                match self.wanted.recv_timeout(until.saturating_duration_since(now)) {
-                    Ok(wish) => {
-                        self.is_owed = true;
-                        match judge.hear(wish, self.pace.garbage) {
-                            Verdict::Good => self.is_well(),
-                            Verdict::Unsure => {}
-                            Verdict::Garbage(reason) if self.reopens_garbage => {
-                                return Ended::Ill(format!(
-                                    "{}: it gives nothing but garbage: {reason}",
-                                    self.name
-                                ));
-                            }
-                            Verdict::Garbage(_) => {}
-                        }
-                    }
-                    Err(RecvTimeoutError::Disconnected) => return Ended::ForGood,
-                    Err(RecvTimeoutError::Timeout) if self.is_owed && Instant::now() >= due => {}
-                    Err(RecvTimeoutError::Timeout) => {
-                        if source.opened().is_some_and(|opened| opened.flows)
-                            && let Err(ended) = self.answer(source)
-                        {
-                            return ended;
-                        }
-                    }
-                }
+            if let Err(ended) = self.wait_for_a_wish(source, &mut judge, due) {
+                return ended;
             }
             due = Instant::now() + self.pace.period;
             let answer = self.answer(source);
@@ -282,6 +246,46 @@ impl Keeper {
                 return Ended::ForGood;
             }
         }
+    }
+
+    /// Until a frame is wished for and due. Meanwhile a source that flows is looked after.
+    fn wait_for_a_wish(
+        &mut self,
+        source: &SourceThread,
+        judge: &mut Judge,
+        due: Instant,
+    ) -> Result<(), Ended> {
+        while !self.is_owed || Instant::now() < due {
+            let now = Instant::now();
+            let probe = now + self.pace.probe;
+            let until = if self.is_owed { due.min(probe) } else { probe };
+            match self.wanted.recv_timeout(until.saturating_duration_since(now)) {
+                Ok(wish) => {
+                    self.is_owed = true;
+                    match judge.hear(wish, self.pace.garbage) {
+                        Verdict::Good => self.is_well(),
+                        Verdict::Garbage(reason) if self.reopens_garbage => {
+                            let words = format!("{}: it gives nothing but garbage: {reason}", self.name);
+                            return Err(Ended::Ill(words));
+                        }
+                        // The files are bad, and the folder is well.
+                        Verdict::Unsure | Verdict::Garbage(_) if judge.has_given && !self.reopens_garbage => {
+                            self.is_well();
+                        }
+                        Verdict::Unsure | Verdict::Garbage(_) => {}
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(Ended::ForGood),
+                Err(RecvTimeoutError::Timeout) if self.is_owed && Instant::now() >= due => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    if source.opened().is_some_and(|opened| opened.flows) {
+                        // Nobody wants it: it is old when somebody does.
+                        self.answer(source)?.ok();
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Asks and waits: what the source gives, or why one frame can't be had.
@@ -332,38 +336,6 @@ impl Keeper {
             tracing::info!("{}: it gives frames again, after {away} s", self.name);
             // The daemon ends where this fails; the next frame shows that.
             let _ = self.events.send(Event::CameraBack);
-        }
-    }
-}
-
-/// What the daemon said of this source's frames: single ones that can't be decoded happen, nothing else for a
-/// while is a camera that must be opened again.
-#[derive(Debug, Default)]
-struct Judge {
-    /// The daemon has something of this source's to speak of.
-    has_given: bool,
-    garbage_since: Option<Instant>,
-}
-
-enum Verdict {
-    Good,
-    Unsure,
-    Garbage(String),
-}
-
-impl Judge {
-    fn hear(&mut self, wish: Wish, patience: Duration) -> Verdict {
-        match wish {
-            // It speaks of a frame that an earlier source gave, or of none.
-            _ if !self.has_given => Verdict::Unsure,
-            Wish::Frame => {
-                self.garbage_since = None;
-                Verdict::Good
-            }
-            Wish::Another(reason) => {
-                let since = *self.garbage_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= patience { Verdict::Garbage(reason) } else { Verdict::Unsure }
-            }
         }
     }
 }
