@@ -315,21 +315,31 @@ fn rtsp_streams_that_fail() {
         (Mode::BreaksOff, "stream ended"),
         (Mode::Other, "it gives h265"),
         (Mode::NoKeyFrames, "key frames"),
-        (Mode::LateKeyFrame, ""),
     ] {
         let state = device.is_back();
         assert_eq!(state["camera_gives"], "H.264 of 160×120", "{state}");
-        if matches!(mode, Mode::Other | Mode::NoKeyFrames | Mode::LateKeyFrame) {
+        if matches!(mode, Mode::Stalls | Mode::BreaksOff) {
+            camera.set(mode);
+            device.is_away(word);
+        } else {
             // It is so from the next start of the stream.
             camera.set(Mode::BreaksOff);
             device.is_away("stream ended");
+            camera.set(mode);
+            device.state(word, |state| {
+                state["camera_trouble"]["reason"].as_str().is_some_and(|r| r.contains(word))
+            });
         }
-        camera.set(mode);
-        if !word.is_empty() {
-            device.is_away(word);
-            camera.set(Mode::Fine);
-        }
+        camera.set(Mode::Fine);
+        device.is_back();
+        // Pauses between tries grow with each fault.
+        device.end();
+        device.start();
     }
+    // A key frame that is late is waited for.
+    camera.set(Mode::BreaksOff);
+    device.is_away("stream ended");
+    camera.set(Mode::LateKeyFrame);
     device.is_back();
     // What was drawn is what was kept: a light box on blue.
     let sample = device.sample();

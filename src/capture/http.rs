@@ -190,8 +190,14 @@ fn newest(parts: &mut Parts<Box<dyn Read>>, last: &mut Instant) -> io::Result<Op
 }
 
 fn words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::TimedOut => format!("nothing has come from it for {} s", PATIENCE.as_secs()),
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
+    match inner {
+        _ if error.kind() == io::ErrorKind::TimedOut => silence(),
+        Some(ureq::Error::Timeout(_)) => silence(),
         _ => format!("the connection broke ({error})"),
     }
+}
+
+fn silence() -> String {
+    format!("nothing has come from it for {} s", PATIENCE.as_secs())
 }

@@ -15,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::capture::{Next, Opener, SourceSpec, Wishes};
 
+use super::camera_judge::{Judge, Verdict, Wish};
 use super::camera_thread::{Answer, Open, SourceThread};
 use super::event::Event;
 
@@ -58,15 +59,6 @@ impl Pace {
     }
 }
 
-/// What the daemon wants of the camera, and how it found the last frame.
-#[derive(Debug)]
-pub(super) enum Wish {
-    /// The next frame.
-    Frame,
-    /// The next frame; the last could not be decoded, for this reason.
-    Another(String),
-}
-
 /// What is wrong with the camera.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Trouble {
@@ -106,6 +98,8 @@ pub(super) struct Keeper {
     threads: Arc<AtomicUsize>,
     random: ChaCha8Rng,
     trouble: Option<Trouble>,
+    /// What it gave when it was last open.
+    gives: Option<String>,
     /// A wish that is not fulfilled yet.
     is_owed: bool,
     /// Faults with no steady time between them.
@@ -144,6 +138,7 @@ impl Keeper {
             threads: Arc::default(),
             random: ChaCha8Rng::seed_from_u64(u64::from(std::process::id()) << 32 | nanos),
             trouble: None,
+            gives: None,
             is_owed: false,
             faults: 0,
             well_since: None,
@@ -217,49 +212,15 @@ impl Keeper {
 
     fn bring(&mut self, source: &SourceThread) -> Ended {
         let mut due = Instant::now();
-        let mut told = false;
         let mut judge = Judge::default();
         loop {
-            // Until a frame is wished for and due. Meanwhile a source that flows is looked after.
-            while !self.is_owed || Instant::now() < due {
-                let now = Instant::now();
-                let probe = now + self.pace.probe;
-                let until = if self.is_owed { due.min(probe) } else { probe };
-                match self.wanted.recv_timeout(until.saturating_duration_since(now)) {
-                    Ok(wish) => {
-                        self.is_owed = true;
-                        match judge.hear(wish, self.pace.garbage) {
-                            Verdict::Good => self.is_well(),
-                            Verdict::Unsure => {}
-                            Verdict::Garbage(reason) if self.reopens_garbage => {
-                                return Ended::Ill(format!(
-                                    "{}: it gives nothing but garbage: {reason}",
-                                    self.name
-                                ));
-                            }
-                            Verdict::Garbage(_) => {}
-                        }
-                    }
-                    Err(RecvTimeoutError::Disconnected) => return Ended::ForGood,
-                    Err(RecvTimeoutError::Timeout) if self.is_owed && Instant::now() >= due => {}
-                    Err(RecvTimeoutError::Timeout) => {
-                        if source.opened().is_some_and(|opened| opened.flows)
-                            && let Err(ended) = self.answer(source)
-                        {
-                            return ended;
-                        }
-                    }
-                }
+            if let Err(ended) = self.wait_for_a_wish(source, &mut judge, due) {
+                return ended;
             }
             due = Instant::now() + self.pace.period;
             let answer = self.answer(source);
-            if answer.is_ok() && !told {
-                told = true;
-                let gives = source.opened().map(|opened| opened.gives).unwrap_or_default();
-                tracing::info!("{}: {gives}", self.name);
-                if self.events.send(Event::CameraGives(gives)).is_err() {
-                    return Ended::ForGood;
-                }
+            if answer.is_ok() && !self.tell_what_it_gives(source) {
+                return Ended::ForGood;
             }
             let event = match answer {
                 Ok(Ok(Next::Frame(frame))) => Event::Frame(frame),
@@ -285,6 +246,46 @@ impl Keeper {
                 return Ended::ForGood;
             }
         }
+    }
+
+    /// Until a frame is wished for and due. Meanwhile a source that flows is looked after.
+    fn wait_for_a_wish(
+        &mut self,
+        source: &SourceThread,
+        judge: &mut Judge,
+        due: Instant,
+    ) -> Result<(), Ended> {
+        while !self.is_owed || Instant::now() < due {
+            let now = Instant::now();
+            let probe = now + self.pace.probe;
+            let until = if self.is_owed { due.min(probe) } else { probe };
+            match self.wanted.recv_timeout(until.saturating_duration_since(now)) {
+                Ok(wish) => {
+                    self.is_owed = true;
+                    match judge.hear(wish, self.pace.garbage) {
+                        Verdict::Good => self.is_well(),
+                        Verdict::Garbage(reason) if self.reopens_garbage => {
+                            let words = format!("{}: it gives nothing but garbage: {reason}", self.name);
+                            return Err(Ended::Ill(words));
+                        }
+                        // The files are bad, and the folder is well.
+                        Verdict::Unsure | Verdict::Garbage(_) if judge.has_given && !self.reopens_garbage => {
+                            self.is_well();
+                        }
+                        Verdict::Unsure | Verdict::Garbage(_) => {}
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(Ended::ForGood),
+                Err(RecvTimeoutError::Timeout) if self.is_owed && Instant::now() >= due => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    if source.opened().is_some_and(|opened| opened.flows) {
+                        // Nobody wants it: it is old when somebody does.
+                        self.answer(source)?.ok();
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Asks and waits: what the source gives, or why one frame can't be had.
@@ -316,6 +317,18 @@ impl Keeper {
         }
     }
 
+    /// Once, and when it is opened again and gives something else; false when nobody listens any more.
+    fn tell_what_it_gives(&mut self, source: &SourceThread) -> bool {
+        let gives = source.opened().map(|opened| opened.gives);
+        if gives.is_none() || gives == self.gives {
+            return true;
+        }
+        self.gives = gives;
+        let words = self.gives.clone().unwrap_or_default();
+        tracing::info!("{}: {words}", self.name);
+        self.events.send(Event::CameraGives(words)).is_ok()
+    }
+
     fn is_well(&mut self) {
         self.well_since.get_or_insert_with(Instant::now);
         if let Some(trouble) = self.trouble.take() {
@@ -323,38 +336,6 @@ impl Keeper {
             tracing::info!("{}: it gives frames again, after {away} s", self.name);
             // The daemon ends where this fails; the next frame shows that.
             let _ = self.events.send(Event::CameraBack);
-        }
-    }
-}
-
-/// What the daemon said of this source's frames: single ones that can't be decoded happen, nothing else for a
-/// while is a camera that must be opened again.
-#[derive(Debug, Default)]
-struct Judge {
-    /// The daemon has something of this source's to speak of.
-    has_given: bool,
-    garbage_since: Option<Instant>,
-}
-
-enum Verdict {
-    Good,
-    Unsure,
-    Garbage(String),
-}
-
-impl Judge {
-    fn hear(&mut self, wish: Wish, patience: Duration) -> Verdict {
-        match wish {
-            // It speaks of a frame that an earlier source gave, or of none.
-            _ if !self.has_given => Verdict::Unsure,
-            Wish::Frame => {
-                self.garbage_since = None;
-                Verdict::Good
-            }
-            Wish::Another(reason) => {
-                let since = *self.garbage_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= patience { Verdict::Garbage(reason) } else { Verdict::Unsure }
-            }
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::camera::{Keeper, MOST_THREADS, Pace, Trouble, Wish};
+use super::camera::{Keeper, MOST_THREADS, Pace, Trouble};
+use super::camera_judge::Wish;
 use super::event::Event;
 use crate::capture::{CaptureError, Frame, Image, Next, Source};
 

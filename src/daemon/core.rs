@@ -22,7 +22,8 @@ use crate::store::{FoundBox, Interest, Looks, Message, NewSample, Sample, Slot, 
 use crate::yolo::detection::Detection;
 
 use super::ask::Ask;
-use super::camera::{Trouble, Wish};
+use super::camera::Trouble;
+use super::camera_judge::Wish;
 use super::event::Event;
 use super::runs::Run;
 use super::{DaemonError, health, looks, models};

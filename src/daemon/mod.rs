@@ -5,6 +5,7 @@
 
 mod ask;
 mod camera;
+mod camera_judge;
 #[cfg(test)]
 mod camera_tests;
 mod camera_thread;

@@ -139,6 +139,9 @@ impl Shared {
     fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
         loop {
             let Some(head) = read_head(&mut stream)? else { return Ok(()) };
+            if self.is_down.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
             let told = head.lines().find_map(|line| line.strip_prefix("authorization: "));
             if self.wanted.as_deref().is_some_and(|wanted| told != Some(wanted)) {
