@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-guest bench-host torture exports forgetting peers peers-cost fmt doc lib venv
+.PHONY: help demo test bench bench-guest bench-host torture exports forgetting selection peers peers-cost fmt doc lib venv
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -33,6 +33,11 @@ forgetting: ## teach a new class with the old one unlabelled, and tell what is f
 	@scripts/setup.sh demo
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench forgetting -- $(ARGS)
+
+selection: ## how many labels it takes, frames selected against frames at random (ARGS="--seeds 1")
+	@scripts/setup.sh demo
+	@scripts/fetch-onnxruntime.sh
+	cargo bench --bench selection -- $(ARGS)
 
 torture: ## kill a run five hundred times; it must end as if nothing had happened
 	GRAFTD_KILLS=500 cargo test --test resume -- --nocapture killed

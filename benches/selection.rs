@@ -1,7 +1,7 @@
 //! How many labels it takes: frames that the selection keeps against frames taken at random.
 //!
 //! ```sh
-//! make selection                       # five seeds on the drawn stream and on the bundled pictures
+//! make selection                       # five seeds on the drawn stream
 //! make selection ARGS="--seeds 1"
 //! ```
 //!
@@ -72,14 +72,11 @@ fn main() -> Result<()> {
         test: value("--test", 80),
         epochs: value("--epochs", 20) as u32,
     };
-    let is_asked = |name: &str| arguments.iter().any(|argument| argument == name);
     let seeds: Vec<u64> =
         (value("--first", 0)..value("--first", 0) + value("--seeds", 5)).map(|s| s as u64).collect();
-    if !is_asked("--bundled-only") {
-        let rows: Vec<[Vec<f64>; 2]> = seeds.iter().map(|&seed| drawn(scale, seed)).collect::<Result<_>>()?;
-        println!("The drawn stream, {scale:?}");
-        table(&rows, |round| scale.labels * (round + 1));
-    }
+    let rows: Vec<[Vec<f64>; 2]> = seeds.iter().map(|&seed| drawn(scale, seed)).collect::<Result<_>>()?;
+    println!("The drawn stream, {scale:?}");
+    table(&rows, |round| scale.labels * (round + 1));
     Ok(())
 }
 
@@ -263,12 +260,7 @@ impl World<'_> {
         for (index, picture) in pictures.iter().enumerate() {
             *clock += Duration::from_secs(1);
             let look = detector.look(picture, &Keep::to_use())?;
-            if let Some((why, _)) = selector.decide(picture, &look, false, *clock)
-                && kept.len() < self.scale.labels
-            {
-                if std::env::var("SAY").is_ok() {
-                    eprintln!("    {index}: {why}");
-                }
+            if selector.decide(picture, &look, false, *clock).is_some() && kept.len() < self.scale.labels {
                 kept.push(index);
             }
         }
