@@ -155,13 +155,12 @@ impl Selector {
     fn worth(&mut self, view: &View, look: &Look, now: Instant) -> Worth {
         let neighbours = Duration::from_secs_f64(self.options.neighbour_seconds);
         let before = self.before.replace(Before::new(now, view.clone(), &look.sightings));
-        let worth = Worth {
+        Worth {
             doubt: doubt(&look.sightings, &self.options, |class| self.balance.weight(class)),
             rarity: self.balance.rarity(&look.found),
             novelty: self.scale.look(&look.features, &self.kept),
             flicker: before.and_then(|before| before.disagreement(now, view, &look.sightings, neighbours)),
-        };
-        worth
+        }
     }
 
     /// Why the frame is kept for what it is worth, `total`, if it is.
@@ -238,7 +237,10 @@ mod tests {
         picture
     }
 
-    fn seen(sightings: &[(u32, f32, Option<(u32, f32)>)]) -> Look {
+    /// Class, score and rival of a box.
+    type Box = (u32, f32, Option<(u32, f32)>);
+
+    fn seen(sightings: &[Box]) -> Look {
         let sightings: Vec<Sighting> = sightings
             .iter()
             .enumerate()
