@@ -22,8 +22,8 @@ const MOST: usize = 512;
 /// No look is larger, bytes.
 const LARGEST: usize = 1 << 20;
 
-/// A sample and what it looked like.
-type Remembered = (SampleId, Vec<u8>);
+/// A look and the sample that it is of.
+pub type SampleLook = (SampleId, Vec<u8>);
 
 /// The file of looks, open.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Looks {
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn open(path: &Path, key: &[u8; KEY]) -> io::Result<(Self, Vec<Remembered>)> {
+    pub fn open(path: &Path, key: &[u8; KEY]) -> io::Result<(Self, Vec<SampleLook>)> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -83,7 +83,7 @@ fn record(id: SampleId, look: &[u8]) -> Vec<u8> {
 }
 
 /// All records up to the first that is not whole, and whether there is none such.
-fn read_all(mut bytes: &[u8]) -> (Vec<(SampleId, Vec<u8>)>, bool) {
+fn read_all(mut bytes: &[u8]) -> (Vec<SampleLook>, bool) {
     let mut looks = Vec::new();
     while let Some((id, look, rest)) = read(bytes) {
         looks.push((id, look.to_vec()));

@@ -31,7 +31,7 @@ pub use commands::{Commands, Remembered};
 pub use error::StoreError;
 pub use import::Imported;
 pub use limits::Limits;
-pub use looks::Looks;
+pub use looks::{Looks, SampleLook};
 pub use models::{Models, Slot, SlotRecord};
 pub use outbox::{Message, Outbox};
 pub use pending::{Pending, PendingRun};
