@@ -94,21 +94,19 @@ impl HttpCamera {
             self.fail(reason)
         })?;
         let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or("");
-        let kind = kind.to_owned();
-        if kind.to_ascii_lowercase().starts_with("multipart/") {
-            let boundary = kind.split(';').find_map(|part| part.trim().strip_prefix("boundary="));
-            let boundary =
-                boundary.map(|boundary| boundary.trim_matches('"')).filter(|text| !text.is_empty());
-            let boundary = boundary.ok_or_else(|| self.fail("its stream names no boundary".into()))?;
-            let reader: Box<dyn Read> = Box::new(response.into_body().into_reader());
-            self.stream = Some(Parts::new(reader, boundary));
-        } else if kind.starts_with("image/") || kind.is_empty() || kind == "application/octet-stream" {
-            self.first = Some(self.snapshot(response.into_body())?);
-        } else {
-            return Err(self.fail(format!(
-                "it answers with {kind:?}, which is neither a picture nor a stream of them; look for the \
-                 address of its snapshot or MJPEG stream"
-            )));
+        match Content::of(kind) {
+            Content::Stream(boundary) => {
+                let boundary = boundary.ok_or_else(|| self.fail("its stream names no boundary".into()))?;
+                let reader: Box<dyn Read> = Box::new(response.into_body().into_reader());
+                self.stream = Some(Parts::new(reader, &boundary));
+            }
+            Content::Picture => self.first = Some(self.snapshot(response.into_body())?),
+            Content::Other => {
+                return Err(self.fail(format!(
+                    "it answers with {kind:?}, which is neither a picture nor a stream of them; look for the \
+                     address of its snapshot or MJPEG stream"
+                )));
+            }
         }
         Ok(())
     }
@@ -173,6 +171,32 @@ impl Source for HttpCamera {
     }
 }
 
+/// What an answer's content type says.
+#[derive(Debug, PartialEq)]
+enum Content {
+    /// With this boundary, if it is named.
+    Stream(Option<String>),
+    Picture,
+    Other,
+}
+
+impl Content {
+    /// Types and names of parameters are the same in capitals, boundaries are not (RFC 2045, 5.1).
+    fn of(header: &str) -> Self {
+        let (kind, parameters) = header.split_once(';').unwrap_or((header, ""));
+        let kind = kind.trim().to_ascii_lowercase();
+        if kind.starts_with("multipart/") {
+            let named = parameters.split(';').filter_map(|parameter| parameter.split_once('='));
+            let mut boundaries = named.filter(|(name, _)| name.trim().eq_ignore_ascii_case("boundary"));
+            let boundary = boundaries.next().map(|(_, value)| value.trim().trim_matches('"').to_owned());
+            return Content::Stream(boundary.filter(|text| !text.trim_start_matches('-').is_empty()));
+        }
+        // Some cameras say nothing, or nothing of use.
+        let is_picture = kind.starts_with("image/") || kind.is_empty() || kind == "application/octet-stream";
+        if is_picture { Content::Picture } else { Content::Other }
+    }
+}
+
 /// The newest picture of a stream. What came while nobody asked lies in the socket, and is old: a picture
 /// that had to be waited for is not.
 fn newest(parts: &mut Parts<Box<dyn Read>>, last: &mut Instant) -> io::Result<Option<Vec<u8>>> {
@@ -200,4 +224,27 @@ fn words(error: &io::Error) -> String {
 
 fn silence() -> String {
     format!("nothing has come from it for {} s", PATIENCE.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types_are_read_as_cameras_write_them() {
+        let stream = |boundary: &str| Content::Stream(Some(boundary.into()));
+        for (header, wanted) in [
+            ("multipart/x-mixed-replace; boundary=--myBoundary", stream("--myBoundary")),
+            ("Multipart/X-Mixed-Replace;charset=x; Boundary = \"a=b\"", stream("a=b")),
+            ("multipart/x-mixed-replace", Content::Stream(None)),
+            // Dashes alone stand between all parts, and within pictures too.
+            ("multipart/x-mixed-replace; boundary=--", Content::Stream(None)),
+            ("Image/JPEG", Content::Picture),
+            ("application/octet-stream; charset=binary", Content::Picture),
+            ("", Content::Picture),
+            ("text/html; charset=utf-8", Content::Other),
+        ] {
+            assert_eq!(Content::of(header), wanted, "{header}");
+        }
+    }
 }

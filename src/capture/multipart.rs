@@ -1,8 +1,9 @@
 //! `multipart/x-mixed-replace`: one JPEG after the other in one answer, each with a small head.
 //!
 //! RFC 2046, section 5.1. Cameras take it lightly: lengths are missing or wrong, boundaries come with and
-//! without their dashes, with and without a line's end in front. So a part goes from its head to the next
-//! boundary, whatever its length is said to be; that counts for the last part alone, which need not have one.
+//! without their dashes, with and without a line's end in front. So a length is believed only where a whole
+//! JPEG has exactly that, which spares the wait for the next picture; any other part goes from its head to the
+//! next boundary. The last part need not have one.
 
 use std::io::{self, Read};
 
@@ -36,7 +37,7 @@ impl<R: Read> Parts<R> {
             self.buffer.drain(..start + self.boundary.len());
             let Some((head, told)) = self.head()? else { return Ok(None) };
             self.buffer.drain(..head);
-            let Some(end) = self.find_boundary()? else {
+            let Some(end) = self.find_end(told)? else {
                 // The last part, whole if its length says so.
                 let mut rest = std::mem::take(&mut self.buffer);
                 let is_whole = told > 0 && rest.len() >= told;
@@ -72,11 +73,20 @@ impl<R: Read> Parts<R> {
         }
     }
 
-    /// Where the next boundary begins, after reading as far as it takes. Some are so short that a picture may
-    /// hold them by chance, so one counts behind a line's end, a JPEG's end, or nothing alone.
+    /// Where the next boundary begins, after reading as far as it takes.
     fn find_boundary(&mut self) -> io::Result<Option<usize>> {
+        self.find_end(0)
+    }
+
+    /// Where the part ends that is said to be `told` bytes long: there, if that makes a whole JPEG, else where
+    /// the next boundary begins. Some boundaries are so short that a picture may hold them by chance, so one
+    /// counts behind a line's end, a JPEG's end, or nothing alone.
+    fn find_end(&mut self, told: usize) -> io::Result<Option<usize>> {
         let mut from = 0;
         loop {
+            if self.buffer.get(..told).is_some_and(is_jpeg) {
+                return Ok(Some(told));
+            }
             while let Some(at) = find(&self.buffer[from..], &self.boundary).map(|at| from + at) {
                 let before = &self.buffer[..at];
                 if before.is_empty() || before.ends_with(b"\n") || before.ends_with(&[0xff, 0xd9]) {
@@ -100,6 +110,11 @@ impl<R: Read> Parts<R> {
         self.buffer.extend_from_slice(&self.chunk[..read]);
         Ok(read > 0)
     }
+}
+
+/// From its first marker to its last (ITU-T T.81, B.2.1).
+fn is_jpeg(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xd8]) && bytes.ends_with(&[0xff, 0xd9])
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
@@ -140,6 +155,7 @@ mod tests {
         fn any_split_gives_the_same_parts(
             contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..200), 1..5),
             honest in any::<bool>(),
+            jpeg in any::<bool>(),
             pieces in prop::collection::vec(1usize..50, 0..60),
         ) {
             let mut stream = b"garbage --frame before\r\n".to_vec();
@@ -147,6 +163,9 @@ mod tests {
             for mut content in contents {
                 // A picture ends with its marker, not with a line's end.
                 content.extend([0xff, 0xd9]);
+                if jpeg {
+                    content.splice(..0, [0xff, 0xd8]);
+                }
                 stream.extend(part(&content, honest.then_some(content.len())));
                 wanted.push(content);
             }
@@ -168,6 +187,25 @@ mod tests {
         .concat();
         let wanted = [&b"one"[..], b"two", b"three", b"four --frame, not the end", b"five\xff\xd9", b"six"];
         assert_eq!(all(&stream, vec![]), wanted);
+    }
+
+    #[test]
+    fn a_whole_picture_is_given_before_the_next_one_comes() {
+        // A camera that sends one picture in ten seconds: to read on is to wait for the next.
+        struct Never;
+        impl Read for Never {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                panic!("the picture was there")
+            }
+        }
+        let picture = b"\xff\xd8a picture\xff\xd9";
+        let stream = part(picture, Some(picture.len()));
+        let (now, later) = stream.split_at(stream.len() - 2);
+        let mut parts = Parts::new(now.chain(Never), "frame");
+        assert_eq!(parts.next().expect("readable").as_deref(), Some(&picture[..]));
+        // What comes later is read as before.
+        let second = [later, &part(b"two", None), &part(b"three", None)].concat();
+        assert_eq!(all(&[now, &second[..]].concat(), vec![]), [&picture[..], b"two"]);
     }
 
     #[test]

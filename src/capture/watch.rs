@@ -1,7 +1,9 @@
 //! A folder that other programs put pictures into.
 
+use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -60,8 +62,8 @@ impl WatchedFolder {
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
                 tracing::warn!("camera {}: more files came than the kernel counts", self.folder.display());
             }
-            let name = event.file_name().map(|name| name.to_string_lossy().into_owned());
-            let path = name.map(|name| self.folder.join(name));
+            // Names are bytes to the kernel, and need not be UTF-8.
+            let path = event.file_name().map(|name| self.folder.join(OsStr::from_bytes(name.to_bytes())));
             self.waiting.extend(path.filter(|path| is_picture(path)));
         }
     }
@@ -114,6 +116,15 @@ mod tests {
         assert_eq!(next(&mut camera).as_deref(), Some("new.jpg"));
         assert_eq!(next(&mut camera).as_deref(), Some("moved.png"));
         assert_eq!(next(&mut camera), None);
+    }
+
+    #[test]
+    fn a_name_that_is_no_utf8_is_read_all_the_same() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut camera = WatchedFolder::open(dir.path()).expect("a camera");
+        let name = OsStr::from_bytes(b"bj\xf8rn.jpg");
+        fs::write(dir.path().join(name), b"latin").expect("a file");
+        assert_eq!(next(&mut camera).as_deref(), Some("bj\u{fffd}rn.jpg"));
     }
 
     #[test]
