@@ -11,6 +11,7 @@ use crate::label::{LabelBox, Provenance};
 use crate::picture::Picture;
 
 use super::sample::{Interest, Labels, NewLabels, NewSample, Sample, SampleId};
+use super::samples::names_of;
 use super::{Samples, StoreError};
 
 /// A picture's file may be so large, bytes.
@@ -148,15 +149,15 @@ impl Samples {
     /// When its frame can't be read.
     pub fn give_out(&self, sample: Sample) -> Result<Option<Item>, StoreError> {
         let path = self.frame_path(&sample);
-        let classes = self.classes()?;
         let Some(labels) = sample.labels.filter(|labels| labels.provenance.is_truth()) else {
             return Ok(None);
         };
         let bytes = fs::read(&path).map_err(StoreError::io(&path))?;
         let extension = sample.frame.rsplit('.').next().unwrap_or("jpg");
-        let covers = labels.covers.map(|numbers| {
-            numbers.iter().filter_map(|&number| classes.get(number as usize).cloned()).collect()
-        });
+        let covers = labels
+            .covers
+            .map(|numbers| Ok::<_, StoreError>(names_of(&numbers, &self.classes()?)))
+            .transpose()?;
         Ok(Some(Item {
             name: format!("{}.{extension}", sample.id),
             bytes,

@@ -86,11 +86,8 @@ impl Samples {
             limits: limits.clone(),
             writer: Mutex::default(),
         };
-        let (change, totals, last) = db.read(|trees| {
-            let totals = trees.meta.get(TOTALS)?;
-            let totals = totals.and_then(|bytes| envelope::open::<Totals>(String::new, &bytes).ok());
-            Ok((change_in(trees)?, totals, trees.samples.last()?))
-        })?;
+        let (change, totals, last) =
+            db.read(|trees| Ok((change_in(trees)?, totals_in(trees)?, trees.samples.last()?)))?;
         match (totals, change) {
             (Some(totals), Some(change)) if !restore && samples.changes.get() == Some(change) => {
                 let last = last.and_then(|(key, _)| uuid::Uuid::from_slice(&key).ok()).map(SampleId);
@@ -313,9 +310,6 @@ impl Samples {
     /// When a record is damaged.
     pub fn truth(&self) -> Result<(Vec<Example>, Vec<Example>), StoreError> {
         let classes = self.classes()?;
-        let names = |numbers: Vec<u32>| -> Vec<String> {
-            numbers.iter().filter_map(|&number| classes.get(number as usize).cloned()).collect()
-        };
         let of = |state: State| -> Result<Vec<Example>, StoreError> {
             let keys: Vec<sled::IVec> = self.db.read(|trees| {
                 Ok(trees.by_state.scan_prefix(state.prefix()).keys().collect::<Result<_, _>>()?)
@@ -334,7 +328,11 @@ impl Samples {
                 }
                 let (labels, covers) =
                     sample.labels.map(|labels| (labels.boxes, labels.covers)).unwrap_or_default();
-                examples.push(Example { picture, labels, covers: covers.map(names) });
+                examples.push(Example {
+                    picture,
+                    labels,
+                    covers: covers.map(|numbers| names_of(&numbers, &classes)),
+                });
             }
             Ok(examples)
         };
@@ -350,10 +348,12 @@ impl Samples {
             Some(bytes) => envelope::open(|| "of the classes".into(), &bytes).map(Some),
             None => Ok(None),
         });
-        match (told, self.classes_beside()) {
-            (Ok(Some(classes)), _) | (Ok(None) | Err(StoreError::Damaged(_)), Some(classes)) => Ok(classes),
-            (Ok(None), None) => Ok(Vec::new()),
-            (Err(error), _) => Err(error),
+        // The file beside the database is read where that can't tell, and not each time.
+        match told {
+            Ok(Some(classes)) => Ok(classes),
+            Ok(None) => Ok(self.classes_beside().unwrap_or_default()),
+            Err(error @ StoreError::Damaged(_)) => self.classes_beside().ok_or(error),
+            Err(error) => Err(error),
         }
     }
 
@@ -430,6 +430,17 @@ impl Samples {
 pub(super) fn change_in(trees: &Trees) -> Result<Option<u64>, StoreError> {
     let bytes = trees.meta.get(CHANGE)?;
     Ok(bytes.and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?))))
+}
+
+/// The names of classes that labels cover.
+pub(super) fn names_of(numbers: &[u32], classes: &[String]) -> Vec<String> {
+    numbers.iter().filter_map(|&number| classes.get(number as usize).cloned()).collect()
+}
+
+/// How many samples the database says that there are; none where it does not say, or can't be read.
+pub(super) fn totals_in(trees: &Trees) -> Result<Option<Totals>, StoreError> {
+    let bytes = trees.meta.get(TOTALS)?;
+    Ok(bytes.and_then(|bytes| envelope::open(String::new, &bytes).ok()))
 }
 
 /// Whether a sample falls into a share of all, by the random part of its id.

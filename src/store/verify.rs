@@ -15,7 +15,7 @@ use super::index::Totals;
 use super::lock::Lock;
 use super::models::Models;
 use super::sample::{Sample, SampleId};
-use super::samples::{TOTALS, change_in};
+use super::samples::{change_in, totals_in};
 use super::{Message, PendingRun, Remembered, StoreError, durable, envelope};
 
 /// What is wrong with a file or a record.
@@ -72,11 +72,7 @@ const REBUILD: &str = "`graftd samples rebuild` puts it right";
 /// # Errors
 /// When there is no store, another process holds it, or the disk fails. Damage is no error.
 pub fn verify(dir: &Path, mut progress: impl FnMut(u64)) -> Result<Report, StoreError> {
-    if !dir.join("blobs").is_dir() {
-        return Err(StoreError::NoState { path: dir.to_owned() });
-    }
-    let _lock = Lock::take(&dir.join("graftd.lock"))?;
-    durable::make_dir(&dir.join(FOLDER))?;
+    let _lock = hold(dir)?;
     let mut report = Report::default();
     let trees = match Database::look_into_copy(&dir.join(FOLDER)) {
         Ok(opened) => Some(opened),
@@ -99,6 +95,16 @@ pub fn verify(dir: &Path, mut progress: impl FnMut(u64)) -> Result<Report, Store
     }
     look_at_models(dir, &mut report)?;
     Ok(report)
+}
+
+/// Keeps others out of a store that is there.
+fn hold(dir: &Path) -> Result<Lock, StoreError> {
+    if !dir.join("blobs").is_dir() {
+        return Err(StoreError::NoState { path: dir.to_owned() });
+    }
+    let lock = Lock::take(&dir.join("graftd.lock"))?;
+    durable::make_dir(&dir.join(FOLDER))?;
+    Ok(lock)
 }
 
 /// Frames and copies; gives the samples that have a copy.
@@ -213,8 +219,7 @@ fn look_at_records(
             report.fault(FaultKind::Missing, blobs.copy_path(&sample), message);
         }
     }
-    let told = trees.meta.get(TOTALS)?;
-    let told = told.and_then(|bytes| envelope::open::<Totals>(String::new, &bytes).ok()).unwrap_or_default();
+    let told = totals_in(trees)?.unwrap_or_default();
     if told != totals || trees.by_state.len() as u64 != totals.samples() {
         let message = format!(
             "the database holds {} samples and tells of {}; {REBUILD}",
@@ -290,11 +295,7 @@ fn look_at_models(dir: &Path, report: &mut Report) -> Result<(), StoreError> {
 /// # Errors
 /// When there is no store, another process holds it, or the disk fails.
 pub fn rebuild(dir: &Path) -> Result<PathBuf, StoreError> {
-    if !dir.join("blobs").is_dir() {
-        return Err(StoreError::NoState { path: dir.to_owned() });
-    }
-    let _lock = Lock::take(&dir.join("graftd.lock"))?;
-    durable::make_dir(&dir.join(FOLDER))?;
+    let _lock = hold(dir)?;
     let aside = super::database::move_aside(dir)?;
     match Database::look_into_copy(&aside) {
         Ok((old, _copy)) => {
