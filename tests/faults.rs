@@ -33,6 +33,7 @@ const WRITES: [(&str, usize); 6] = [
 #[test]
 fn writer() {
     let Some(root) = std::env::var_os(WRITER) else { return };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::ERROR).init();
     let root = Path::new(&root);
     let mut marks = std::fs::File::options().create(true).append(true).open(root.join("marks")).unwrap();
     // Where it goes on, if not from the start.
@@ -83,8 +84,8 @@ fn writer_with(root: &Path, calls: &str, fault: &str) -> Output {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
     strace.args(["-e", &format!("inject={calls}:{fault}")]);
-    // sled may wait for ever for a thread of its own that met the full disk.
-    strace.args(["timeout", "--signal=KILL", "60"]);
+    // Well above the store's own patience.
+    strace.args(["timeout", "--signal=KILL", "300"]);
     strace.arg(std::env::current_exe().unwrap()).args([
         "--exact",
         "writer",
@@ -155,8 +156,9 @@ fn a_full_disk_is_said_and_gone_on_from() {
             let marks = std::fs::read_to_string(root.path().join("marks")).unwrap();
             tried += 1;
             met += usize::from(said.contains("the disk is full"));
-            if is_killed(&output) {
-                // What was acknowledged must be there nevertheless, once somebody has started it again.
+            assert!(!is_killed(&output), "{calls} {fault}: waited for ever: {said}");
+            if said.contains("store: no answer for") {
+                // sled waits for a thread of its own that met the full disk, and the process has ended itself.
                 hung += 1;
             } else {
                 assert!(
@@ -168,7 +170,9 @@ fn a_full_disk_is_said_and_gone_on_from() {
             ledger.check(&root.path().join("state")).unwrap_or_else(|lack| panic!("{calls} {fault}: {lack}"));
         }
     }
-    println!("{tried} times full, {met} times refused and gone on from without a restart, {hung} times hung");
-    assert!(hung * 10 <= tried, "{hung} of {tried} hung");
+    println!(
+        "{tried} times full, {met} times refused and gone on from without a restart, {hung} times ended for a \
+         start anew"
+    );
     assert!(met * 4 > tried, "only {met} of {tried} met a full disk");
 }

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::files;
 
 use super::ballast::Ballast;
+use super::deadline::Deadline;
 use super::sample::milliseconds;
 use super::{StoreError, durable};
 
@@ -99,13 +100,16 @@ struct Shared {
     /// How often it was opened.
     opening: AtomicU64,
     ballast: Ballast,
+    deadline: Deadline,
 }
 
 impl Database {
     /// Opens the database in a state directory, or makes a new one. One that is there and can't be read is
     /// moved aside, never deleted.
-    pub fn open(dir: &Path, ballast: Ballast) -> Result<Self, StoreError> {
+    pub fn open(dir: &Path, ballast: Ballast, patience: Duration) -> Result<Self, StoreError> {
         let path = dir.join(FOLDER);
+        let deadline = Deadline::start(&path, patience)?;
+        let opening = deadline.begin();
         let trees = match open_trees(&path) {
             Err(Refusal::Damaged(reason)) => {
                 let aside = move_aside(dir)?;
@@ -134,12 +138,14 @@ impl Database {
         // Written once and never synced by sled; with a part of it gone all of the database is unreadable.
         sync_data(&path.join("conf"))?;
         durable::sync_dir(&path)?;
+        drop(opening);
         Ok(Database(Arc::new(Shared {
             dir: dir.to_owned(),
             trees: RwLock::new(Some(trees)),
             refuses: AtomicBool::new(false),
             opening: AtomicU64::new(1),
             ballast,
+            deadline,
         })))
     }
 
@@ -175,6 +181,7 @@ impl Database {
 
     /// Looks something up.
     pub fn read<T>(&self, work: impl FnOnce(&Trees) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _call = self.0.deadline.begin();
         if self.0.refuses.load(Ordering::Acquire) {
             self.reopen()?;
         }
@@ -305,6 +312,7 @@ fn close(trees: Option<Trees>) {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        let _call = self.deadline.begin();
         close(self.trees.get_mut().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

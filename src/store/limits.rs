@@ -1,5 +1,7 @@
 //! How much room the store may take.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 const MB: u64 = 1024 * 1024;
@@ -20,11 +22,21 @@ pub struct Limits {
     /// Whether labelled samples may make room too when there are no others: first the oldest to learn from,
     /// then the oldest of the hold-out.
     pub drop_labelled: bool,
+    /// So long the database may take for one thing, seconds; then graftd ends, so that it is started again. A
+    /// slow card may take some.
+    pub patience_s: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_mb: 4096, max_samples: 100_000, min_free_mb: 256, ballast_mb: 16, drop_labelled: false }
+        Limits {
+            max_mb: 4096,
+            max_samples: 100_000,
+            min_free_mb: 256,
+            ballast_mb: 16,
+            drop_labelled: false,
+            patience_s: 120,
+        }
     }
 }
 
@@ -37,6 +49,11 @@ impl Limits {
     /// [`Limits::min_free_mb`] in bytes.
     pub fn min_free(&self) -> u64 {
         self.min_free_mb.saturating_mul(MB)
+    }
+
+    /// [`Limits::patience_s`].
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience_s)
     }
 
     /// [`Limits::ballast_mb`] in bytes.

@@ -24,7 +24,7 @@ pub fn folder() -> tempfile::TempDir {
 
 /// The limits of stores that are cut: a disk is laid out hundreds of times.
 pub fn limits() -> Limits {
-    Limits { ballast_mb: 1, min_free_mb: 1, ..Limits::default() }
+    Limits { ballast_mb: 1, min_free_mb: 1, patience_s: 20, ..Limits::default() }
 }
 
 /// So often a thing is tried on a full disk.
