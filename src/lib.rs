@@ -23,10 +23,12 @@
 //! - [`capture`]: where frames come from.
 //! - [`label`], [`picture`], [`tensor`]: the three plain values that the rooms exchange.
 //! - [`files`]: files that are there whole or not at all.
+//! - [`pulse`]: whether a part of the process goes on.
 
 pub mod files;
 pub mod label;
 pub mod picture;
+pub mod pulse;
 pub mod tensor;
 
 pub mod capture;

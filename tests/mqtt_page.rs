@@ -90,6 +90,8 @@ fn every_example_of_a_report_is_what_the_daemon_writes() {
                     frames_mb: 14,
                     disk_free_mb: None,
                     temperature: None,
+                    waits_for: vec![],
+                    faults: vec![],
                 };
                 assert_eq!(keys(&value), keys(&serde_json::to_value(state).expect("JSON")));
             }

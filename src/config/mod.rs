@@ -5,9 +5,13 @@
 
 mod broker;
 mod camera;
+mod schedule;
+mod when;
 
 pub use broker::{Broker, BrokerError};
 pub use camera::CameraConfig;
+pub use schedule::Schedule;
+pub use when::{When, WhenError};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -90,12 +94,15 @@ pub struct DetectConfig {
     pub confidence: f32,
     /// Overlap (IoU) above which the less sure of two boxes of a class is dropped, 0 to 1.
     pub iou: f32,
+    /// Milliseconds that a frame may take (the median of a new model's first frames); a model that is slower
+    /// is rolled back. None: however long it takes.
+    pub max_latency_ms: Option<f64>,
 }
 
 impl Default for DetectConfig {
     fn default() -> Self {
         let keep = Keep::to_use();
-        DetectConfig { confidence: keep.confidence, iou: keep.iou }
+        DetectConfig { confidence: keep.confidence, iou: keep.iou, max_latency_ms: None }
     }
 }
 
@@ -114,6 +121,9 @@ pub struct TrainConfig {
     pub min_samples: usize,
     /// Share of newly labelled samples that become hold-out, 0 to 1; a label may also say it itself.
     pub holdout_share: f64,
+    /// When runs start by themselves: `when`, `new_labels`, `every_hours`, `on_mains`, `max_celsius`, `max_load`.
+    #[serde(flatten)]
+    pub schedule: Schedule,
     /// How much runs may be noticed: `idle`, `cpus`.
     #[serde(flatten)]
     pub guest: Guest,
@@ -127,6 +137,7 @@ impl Default for TrainConfig {
         TrainConfig {
             min_samples: 10,
             holdout_share: 0.2,
+            schedule: Schedule::default(),
             guest: Guest::default(),
             options: TrainOptions::default(),
         }
@@ -273,7 +284,17 @@ impl Config {
         if let Some((key, _)) = amounts.iter().find(|(_, amount)| *amount == 0) {
             return Err((key, "0 keeps nothing; at least 1".into()));
         }
+        if self.store.patience_s < 10 {
+            return Err((
+                "store.patience_s",
+                format!("{} is too little; at least 10", self.store.patience_s),
+            ));
+        }
         self.select.check()?;
+        self.train.schedule.check()?;
+        if let Some(ms) = self.detect.max_latency_ms.filter(|ms| !(*ms > 0.0)) {
+            return Err(("detect.max_latency_ms", format!("{ms} is no time; above 0, or leave it out")));
+        }
         if self.mqtt.max_packet < 1024 {
             return Err(("mqtt.max_packet", format!("{} is too small; at least 1024", self.mqtt.max_packet)));
         }

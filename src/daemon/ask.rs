@@ -23,6 +23,8 @@ pub(super) enum Ask {
         /// Its name.
         command: String,
     },
+    /// Nobody: the schedule. What comes of it is in events and state.
+    Schedule,
 }
 
 impl Core {
@@ -121,6 +123,7 @@ impl Core {
         let topic = match ask {
             Ask::Command { command, id } => self.topics.command(command, id),
             Ask::Request { command } => self.topics.reply(command),
+            Ask::Schedule => return Ok(()),
         };
         self.push(&Message { topic, payload, droppable: false })
     }

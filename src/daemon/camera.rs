@@ -14,10 +14,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::capture::{Next, Opener, SourceSpec, Wishes};
+use crate::pulse::Pulse;
 
 use super::camera_judge::{Judge, Verdict, Wish};
 use super::camera_thread::{Answer, Open, SourceThread};
-use super::event::Event;
+use super::event::{CameraEvent, Event};
 
 /// Threads that live at a time, at most: those beyond the first were given up and hang in a driver, where more
 /// would hang as well.
@@ -77,14 +78,24 @@ pub(super) struct Trouble {
 pub(super) fn start(
     spec: SourceSpec,
     wishes: Wishes,
-    events: SyncSender<Event>,
+    post: Post,
 ) -> std::io::Result<SyncSender<Wish>> {
     let pace = Pace::of(&wishes);
     let name = format!("camera {spec}");
     // A folder that is read from its beginning again would give the same bad files first.
     let reopens_garbage = spec.is_live();
     let opener = Opener::new(spec, wishes);
-    Keeper::start(name, Arc::new(move || opener.open()), reopens_garbage, pace, events)
+    Keeper::start(name, Arc::new(move || opener.open()), reopens_garbage, pace, post)
+}
+
+/// Where a keeper tells what it sees, and shows that it goes on.
+pub(super) struct Post {
+    /// Takes what it tells.
+    pub events: SyncSender<Event>,
+    /// Which keeper it is.
+    pub number: u64,
+    /// Its pulse.
+    pub pulse: Pulse,
 }
 
 /// What watches; see the head of this file.
@@ -93,7 +104,10 @@ pub(super) struct Keeper {
     open: Open,
     reopens_garbage: bool,
     pace: Pace,
-    events: SyncSender<Event>,
+    told: SyncSender<Event>,
+    number: u64,
+    /// Beats while this thread waits for nothing that may never come.
+    pulse: Pulse,
     wanted: Receiver<Wish>,
     threads: Arc<AtomicUsize>,
     random: ChaCha8Rng,
@@ -123,7 +137,7 @@ impl Keeper {
         open: Open,
         reopens_garbage: bool,
         pace: Pace,
-        events: SyncSender<Event>,
+        post: Post,
     ) -> std::io::Result<SyncSender<Wish>> {
         let (want, wanted) = sync_channel(2);
         // The process's number is the same on every device where graftd runs in a container.
@@ -133,7 +147,9 @@ impl Keeper {
             open,
             reopens_garbage,
             pace,
-            events,
+            told: post.events,
+            number: post.number,
+            pulse: post.pulse,
             wanted,
             threads: Arc::default(),
             random: ChaCha8Rng::seed_from_u64(u64::from(std::process::id()) << 32 | nanos),
@@ -148,6 +164,11 @@ impl Keeper {
     }
 
     fn keep(mut self) {
+        self.keep_at_it();
+        self.pulse.rest();
+    }
+
+    fn keep_at_it(&mut self) {
         loop {
             let reason = match self.with_a_source() {
                 Ended::ForGood => return,
@@ -165,6 +186,11 @@ impl Keeper {
         }
     }
 
+    /// False when nobody listens any more.
+    fn send(&self, event: CameraEvent) -> bool {
+        self.told.send(Event::Camera { keeper: self.number, event }).is_ok()
+    }
+
     /// Tells what is wrong; false when nobody listens any more.
     fn tell(&mut self, reason: String, next_try: Instant) -> bool {
         let old = self.trouble.take();
@@ -178,12 +204,13 @@ impl Keeper {
             tracing::error!("{}; it is tried again", trouble.reason);
         }
         self.trouble = Some(trouble.clone());
-        self.events.send(Event::CameraTrouble(trouble)).is_ok()
+        self.send(CameraEvent::Trouble(trouble))
     }
 
     /// Waits, and keeps wishes in mind; false when nobody has any more.
     fn wait(&mut self, until: Instant) -> bool {
         loop {
+            self.pulse.beat();
             match self.wanted.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(_) => self.is_owed = true,
                 Err(RecvTimeoutError::Timeout) => return true,
@@ -223,7 +250,7 @@ impl Keeper {
                 return Ended::ForGood;
             }
             let event = match answer {
-                Ok(Ok(Next::Frame(frame))) => Event::Frame(frame),
+                Ok(Ok(Next::Frame(frame))) => CameraEvent::Frame(frame),
                 Ok(Ok(Next::Nothing)) => {
                     // Nobody has put anything before it, and it is well.
                     self.is_well();
@@ -234,15 +261,15 @@ impl Keeper {
                     continue;
                 }
                 Ok(Ok(Next::End)) => {
-                    let _ = self.events.send(Event::CameraEnded);
+                    self.send(CameraEvent::Ended);
                     return Ended::ForGood;
                 }
-                Ok(Err(reason)) => Event::BadFrame(reason),
+                Ok(Err(reason)) => CameraEvent::BadFrame(reason),
                 Err(ended) => return ended,
             };
             judge.has_given = true;
             self.is_owed = false;
-            if self.events.send(event).is_err() {
+            if !self.send(event) {
                 return Ended::ForGood;
             }
         }
@@ -256,6 +283,7 @@ impl Keeper {
         due: Instant,
     ) -> Result<(), Ended> {
         while !self.is_owed || Instant::now() < due {
+            self.pulse.beat();
             let now = Instant::now();
             let probe = now + self.pace.probe;
             let until = if self.is_owed { due.min(probe) } else { probe };
@@ -293,6 +321,7 @@ impl Keeper {
         source.ask();
         let asked = Instant::now();
         loop {
+            self.pulse.beat();
             return match source.wait(self.pace.stall) {
                 Answer::Given(Ok(next)) => Ok(Ok(next)),
                 Answer::Given(Err(error)) if error.is_of_one_frame() => Ok(Err(error.to_string())),
@@ -326,7 +355,7 @@ impl Keeper {
         self.gives = gives;
         let words = self.gives.clone().unwrap_or_default();
         tracing::info!("{}: {words}", self.name);
-        self.events.send(Event::CameraGives(words)).is_ok()
+        self.send(CameraEvent::Gives(words))
     }
 
     fn is_well(&mut self) {
@@ -335,7 +364,7 @@ impl Keeper {
             let away = trouble.since.elapsed().as_secs();
             tracing::info!("{}: it gives frames again, after {away} s", self.name);
             // The daemon ends where this fails; the next frame shows that.
-            let _ = self.events.send(Event::CameraBack);
+            self.send(CameraEvent::Back);
         }
     }
 }

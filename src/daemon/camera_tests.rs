@@ -1,14 +1,15 @@
 //! The keeper with sources that misbehave on purpose.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::camera::{Keeper, MOST_THREADS, Pace, Trouble};
+use super::camera::{Keeper, MOST_THREADS, Pace, Post, Trouble};
 use super::camera_judge::Wish;
-use super::event::Event;
+use super::event::{CameraEvent, Event};
 use crate::capture::{CaptureError, Frame, Image, Next, Source};
+use crate::pulse::Pulse;
 
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -94,14 +95,26 @@ impl Source for Actor {
 struct Play {
     stage: Arc<Stage>,
     want: SyncSender<Wish>,
-    events: Receiver<Event>,
+    events: Events,
+}
+
+/// What the keeper tells.
+struct Events(Receiver<Event>);
+
+impl Events {
+    fn recv_timeout(&self, patience: Duration) -> Result<CameraEvent, RecvTimeoutError> {
+        match self.0.recv_timeout(patience)? {
+            Event::Camera { event, .. } => Ok(event),
+            _ => panic!("a keeper tells of nothing but its camera"),
+        }
+    }
 }
 
 impl Play {
     fn start(act: Act, pace: Pace) -> Self {
         let stage = Arc::new(Stage::default());
         stage.set(act);
-        let (told, events) = sync_channel(16);
+        let (tell, told) = sync_channel(16);
         let on = Arc::clone(&stage);
         let open = move || -> Result<Box<dyn Source>, CaptureError> {
             on.opened.fetch_add(1, Ordering::Relaxed);
@@ -112,7 +125,9 @@ impl Play {
             }
             Ok(Box::new(Actor(Arc::clone(&on))))
         };
-        let want = Keeper::start("camera test".into(), Arc::new(open), true, pace, told).unwrap();
+        let post = Post { events: tell, number: 0, pulse: Pulse::default() };
+        let want = Keeper::start("camera test".into(), Arc::new(open), true, pace, post).unwrap();
+        let events = Events(told);
         Play { stage, want, events }
     }
 
@@ -126,7 +141,7 @@ impl Play {
         &self,
         what: &str,
         verdict: impl Fn() -> Wish,
-        wanted: impl Fn(&Event) -> Option<T>,
+        wanted: impl Fn(&CameraEvent) -> Option<T>,
     ) -> (T, Vec<&'static str>) {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
@@ -138,35 +153,35 @@ impl Play {
                 return (found, seen);
             }
             match event {
-                Event::Frame(_) => {
+                CameraEvent::Frame(_) => {
                     seen.push("frame");
                     self.want.send(verdict()).unwrap();
                 }
-                Event::BadFrame(reason) => {
+                CameraEvent::BadFrame(reason) => {
                     seen.push("bad");
                     self.want.send(Wish::Another(reason)).unwrap();
                 }
-                Event::CameraTrouble(_) => seen.push("trouble"),
-                Event::CameraBack => seen.push("back"),
+                CameraEvent::Trouble(_) => seen.push("trouble"),
+                CameraEvent::Back => seen.push("back"),
                 _ => {}
             }
         }
     }
 
     fn trouble(&self, word: &str) -> Trouble {
-        let wanted = |event: &Event| match event {
-            Event::CameraTrouble(trouble) if trouble.reason.contains(word) => Some(trouble.clone()),
+        let wanted = |event: &CameraEvent| match event {
+            CameraEvent::Trouble(trouble) if trouble.reason.contains(word) => Some(trouble.clone()),
             _ => None,
         };
         self.wait(word, || Wish::Frame, wanted).0
     }
 
     fn back(&self) {
-        self.wait("frames again", || Wish::Frame, |event| matches!(event, Event::CameraBack).then_some(()));
+        self.wait("frames again", || Wish::Frame, |event| matches!(event, CameraEvent::Back).then_some(()));
     }
 
     fn frame(&self) {
-        self.wait("a frame", || Wish::Frame, |event| matches!(event, Event::Frame(_)).then_some(()));
+        self.wait("a frame", || Wish::Frame, |event| matches!(event, CameraEvent::Frame(_)).then_some(()));
     }
 }
 
@@ -215,7 +230,7 @@ fn a_source_that_panics_is_opened_again_for_ever() {
 fn one_bad_frame_is_none_of_the_cameras_faults_and_nothing_else_is() {
     let play = Play::start(Act::Bad, quick());
     play.wish();
-    let bad = |event: &Event| matches!(event, Event::BadFrame(_)).then_some(());
+    let bad = |event: &CameraEvent| matches!(event, CameraEvent::BadFrame(_)).then_some(());
     play.wait("a bad frame", || Wish::Frame, bad);
     play.stage.set(Act::Frame);
     play.want.send(Wish::Another("cut short".into())).unwrap();
@@ -226,8 +241,8 @@ fn one_bad_frame_is_none_of_the_cameras_faults_and_nothing_else_is() {
     play.stage.set(Act::Bad);
     let trouble = play.trouble("nothing but garbage");
     // It is not said to be well because it was opened.
-    let wanted = |event: &Event| match event {
-        Event::CameraTrouble(trouble) if trouble.tries == 2 => Some(trouble.clone()),
+    let wanted = |event: &CameraEvent| match event {
+        CameraEvent::Trouble(trouble) if trouble.tries == 2 => Some(trouble.clone()),
         _ => None,
     };
     let (again, seen) = play.wait("two more tries", || Wish::Frame, wanted);
@@ -241,8 +256,8 @@ fn frames_that_can_not_be_decoded_are_garbage_too() {
     let play = Play::start(Act::Frame, quick());
     play.wish();
     let garbage = || Wish::Another("no picture".into());
-    let wanted = |event: &Event| match event {
-        Event::CameraTrouble(trouble) if trouble.tries == 1 => Some(trouble.reason.clone()),
+    let wanted = |event: &CameraEvent| match event {
+        CameraEvent::Trouble(trouble) if trouble.tries == 1 => Some(trouble.reason.clone()),
         _ => None,
     };
     let (reason, seen) = play.wait("trouble", garbage, wanted);
@@ -291,7 +306,7 @@ fn the_keeper_ends_when_nobody_wishes_any_more() {
         let ended = loop {
             match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(_) => {}
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break true,
+                Err(RecvTimeoutError::Disconnected) => break true,
                 Err(_) => break false,
             }
         };

@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::detect::Detector;
 use crate::label::LabelBox;
 use crate::mqtt::{
-    Answer, BoxReport, COMMANDS, CameraTrouble, Facts, Link, LinkEvent, SampleReport, StateReport, Topics,
-    capability,
+    Answer, BoxReport, COMMANDS, CameraTrouble, Facts, Link, LinkEvent, ModelEvent, SampleReport,
+    StateReport, Topics, capability,
 };
 use crate::picture::Picture;
 use crate::runtime::{self, Runtime};
@@ -22,11 +22,14 @@ use crate::store::{FoundBox, Interest, Looks, Message, NewSample, Sample, Slot, 
 use crate::yolo::detection::Detection;
 
 use super::ask::Ask;
-use super::camera::Trouble;
+use super::camera::{self, Post, Trouble};
 use super::camera_judge::Wish;
-use super::event::Event;
+use super::event::{CameraEvent, Event};
+use super::heart::{self, Heart};
+use super::probation::Probation;
 use super::runs::Run;
-use super::{DaemonError, health, looks, models};
+use super::schedule::Scheduler;
+use super::{DaemonError, looks, machine, models};
 
 /// The state is published at least so often, and after a change at most each second.
 const STATE_EVERY: Duration = Duration::from_secs(30);
@@ -49,6 +52,8 @@ pub(super) struct Core {
     pub slot: Slot,
     /// What labels count in.
     pub classes: Vec<String>,
+    /// The number of the camera's keeper.
+    keeper: u64,
     /// Lets the next frame through; none when the camera has ended.
     pub camera: Option<SyncSender<Wish>>,
     /// Why it gives no frames, while it gives none.
@@ -68,6 +73,12 @@ pub(super) struct Core {
     pub selector: Selector,
     /// None where the disk refuses: then a restart forgets what was seen.
     pub looks: Option<Looks>,
+    /// Whether the current detector is any good.
+    pub probation: Probation,
+    /// When the next run may start.
+    pub schedule: Scheduler,
+    /// Whether all parts go on.
+    pub heart: Heart,
     started: Instant,
     frames: u64,
     bad_frames: u64,
@@ -88,14 +99,13 @@ impl Core {
         stopping: Arc<AtomicBool>,
     ) -> Result<Self, DaemonError> {
         let runtime = runtime::open(&config.runtime.backbone())?;
-        let slot = models::current_slot(&config, &store)?;
-        let detector = models::open_detector(&config, &store, slot.slot, &*runtime)?;
+        let (slot, detector, left) = models::open_working(&config, &store, &*runtime)?;
         let classes = store.samples().classes()?;
         let mut selector =
             Selector::new(config.select.clone(), detector.classes(), u64::from(std::process::id()));
         let looks = looks::open(&store, &detector, &mut selector);
         let now = Instant::now();
-        Ok(Core {
+        let mut core = Core {
             selector,
             looks,
             config,
@@ -106,6 +116,7 @@ impl Core {
             detector,
             slot,
             classes,
+            keeper: 0,
             camera: None,
             camera_trouble: None,
             camera_gives: None,
@@ -116,6 +127,9 @@ impl Core {
             stopping,
             facts,
             link: None,
+            probation: Probation::default(),
+            schedule: Scheduler::new(),
+            heart: Heart::default(),
             started: now,
             frames: 0,
             bad_frames: 0,
@@ -123,13 +137,29 @@ impl Core {
             was_connected: false,
             state_published: now,
             state_due: now,
-        })
+        };
+        for models::Left { slot: from, reason } in left {
+            let to = core.slot.slot;
+            core.report_model(&ModelEvent { event: "rolled_back", from, to, reason })?;
+        }
+        Ok(core)
     }
 
-    /// The camera's thread waits for the first message.
-    pub fn watch(&mut self, camera: SyncSender<Wish>) {
-        self.camera = Some(camera);
+    /// Watches through the configured camera, if there is one, and no longer through the one before.
+    pub fn watch(&mut self) -> std::io::Result<()> {
+        self.keeper += 1;
+        self.camera = None;
+        self.camera_trouble = None;
+        self.camera_gives = None;
+        // The keeper that was there before may beat or rest once more; that is put right by the next beat.
+        self.heart.camera.rest();
+        let Some(source) = self.config.camera.source() else { return Ok(()) };
+        self.heart.camera.beat();
+        let (events, pulse) = (self.events.clone(), self.heart.camera.clone());
+        let post = Post { events, number: self.keeper, pulse };
+        self.camera = Some(camera::start(source, self.config.camera.wishes(), post)?);
         self.next_frame();
+        Ok(())
     }
 
     /// The link is there.
@@ -156,16 +186,21 @@ impl Core {
 
     /// Works until it is told to stop, or can't go on.
     pub fn work(mut self, queue: Receiver<Event>) -> Result<(), DaemonError> {
+        let _feeder = match self.heart.feed_watchdog() {
+            Ok(feeder) => Some(feeder),
+            Err(error) => {
+                tracing::error!("the system gives no thread for the watchdog: {error}");
+                None
+            }
+        };
         let ended = loop {
             if self.stopping.load(Ordering::Relaxed) {
                 break Ok(());
             }
-            let pause = self.state_due.saturating_duration_since(Instant::now());
-            let result = match queue.recv_timeout(pause) {
-                Err(RecvTimeoutError::Timeout) => {
-                    self.publish_state();
-                    Ok(())
-                }
+            self.tend();
+            let due = self.state_due.min(self.schedule.due);
+            let result = match queue.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Err(RecvTimeoutError::Timeout) => Ok(()),
                 Err(RecvTimeoutError::Disconnected) => break Ok(()),
                 Ok(Event::Link { event: LinkEvent::Refused(reason), .. }) if !self.was_connected => {
                     let broker = self.config.mqtt.broker.to_string();
@@ -178,6 +213,7 @@ impl Core {
                 tracing::error!("{error}");
             }
         };
+        heart::stopping();
         // Whoever waits to hand an event in need not wait any longer.
         drop(queue);
         self.camera = None;
@@ -190,41 +226,23 @@ impl Core {
         Ok(unanswered?)
     }
 
+    /// What is due. Asked before each event: a busy camera leaves no pause between two.
+    fn tend(&mut self) {
+        self.heart.core.beat();
+        let now = Instant::now();
+        if now >= self.schedule.due {
+            self.follow_schedule();
+        }
+        if now >= self.state_due {
+            self.publish_state();
+        }
+    }
+
     fn handle(&mut self, event: Event) -> Result<(), StoreError> {
         match event {
-            Event::Frame(frame) => {
-                let result = self.look_at(&frame);
-                self.next_frame();
-                result
-            }
-            Event::BadFrame(reason) => {
-                let result = self.garbage(reason);
-                self.next_frame();
-                result
-            }
-            Event::CameraGives(words) => {
-                self.camera_gives = Some(words);
-                self.state_changed();
-                Ok(())
-            }
-            Event::CameraTrouble(trouble) => {
-                let result = self.no_frame(&trouble.reason);
-                self.camera_trouble = Some(trouble);
-                // At once: the pauses between two tries keep it from coming often.
-                self.state_due = Instant::now();
-                result
-            }
-            Event::CameraBack => {
-                self.camera_trouble = None;
-                self.state_changed();
-                Ok(())
-            }
-            Event::CameraEnded => {
-                tracing::info!("the camera has no more frames");
-                self.camera = None;
-                self.state_changed();
-                self.no_frame("the camera has no more frames")
-            }
+            Event::Camera { keeper, event } if keeper == self.keeper => self.camera_tells(event),
+            // Of a camera that is not watched any more.
+            Event::Camera { .. } => Ok(()),
             Event::Link { event, done } => {
                 let result = match event {
                     LinkEvent::Connected => {
@@ -246,6 +264,44 @@ impl Core {
             Event::RunEnded(outcome) => self.run_ended(*outcome),
             // The loop looks at `stopping` next.
             Event::Stop => Ok(()),
+        }
+    }
+
+    fn camera_tells(&mut self, event: CameraEvent) -> Result<(), StoreError> {
+        match event {
+            CameraEvent::Frame(frame) => {
+                let result = self.look_at(&frame);
+                self.next_frame();
+                result
+            }
+            CameraEvent::BadFrame(reason) => {
+                let result = self.garbage(reason);
+                self.next_frame();
+                result
+            }
+            CameraEvent::Gives(words) => {
+                self.camera_gives = Some(words);
+                self.state_changed();
+                Ok(())
+            }
+            CameraEvent::Trouble(trouble) => {
+                let result = self.no_frame(&trouble.reason);
+                self.camera_trouble = Some(trouble);
+                // At once: the pauses between two tries keep it from coming often.
+                self.state_due = Instant::now();
+                result
+            }
+            CameraEvent::Back => {
+                self.camera_trouble = None;
+                self.state_changed();
+                Ok(())
+            }
+            CameraEvent::Ended => {
+                tracing::info!("the camera has no more frames");
+                self.camera = None;
+                self.state_changed();
+                self.no_frame("the camera has no more frames")
+            }
         }
     }
 
@@ -290,9 +346,15 @@ impl Core {
             Ok(picture) => picture,
             Err(error) => return self.garbage(format!("frame {}: {error}", frame.source)),
         };
-        let look = match self.detector.look(&picture, &self.config.detect.keep()) {
-            Ok(look) => look,
-            Err(error) => {
+        let look = match self.detect(&picture)? {
+            Some(Ok(look)) => look,
+            None => {
+                return match self.probation.trouble.clone() {
+                    Some(reason) => self.no_frame(&reason),
+                    None => Ok(()),
+                };
+            }
+            Some(Err(error)) => {
                 let reason = format!("frame {}: {error}", frame.source);
                 tracing::error!("{reason}");
                 return self.bad_frame(&reason);
@@ -461,7 +523,9 @@ impl Core {
             storage: if self.full_since.is_some() { "full" } else { "ok" },
             frames_mb: counts.bytes >> 20,
             disk_free_mb: self.store.free_space().map(|bytes| bytes >> 20),
-            temperature: health::temperature(),
+            temperature: machine::temperature(),
+            waits_for: self.schedule.waits_for.clone(),
+            faults: self.probation.trouble.iter().cloned().collect(),
         }
     }
 }

@@ -10,18 +10,8 @@ use super::camera::Trouble;
 
 /// Something happened.
 pub(super) enum Event {
-    /// The camera has a frame.
-    Frame(Frame),
-    /// The camera could not give a frame, for this reason; it may give the next.
-    BadFrame(String),
-    /// The camera is open, and gives this.
-    CameraGives(String),
-    /// The camera gives no frames; it is tried again.
-    CameraTrouble(Trouble),
-    /// It gives frames again.
-    CameraBack,
-    /// The camera has no more frames.
-    CameraEnded,
+    /// A camera's keeper tells. One that has been replaced may still have something to say: they have numbers.
+    Camera { keeper: u64, event: CameraEvent },
     /// The link tells; the sender waits until the receiver of `done` is told or dropped.
     Link { event: LinkEvent, done: SyncSender<()> },
     /// The run goes on.
@@ -30,6 +20,23 @@ pub(super) enum Event {
     RunEnded(Box<Result<Outcome, TrainError>>),
     /// Wakes the loop, so that it sees that somebody wants the daemon to stop.
     Stop,
+}
+
+/// What becomes of the camera.
+#[derive(Debug)]
+pub(super) enum CameraEvent {
+    /// It has a frame.
+    Frame(Frame),
+    /// It could not give a frame, for this reason; it may give the next.
+    BadFrame(String),
+    /// It is open, and gives this.
+    Gives(String),
+    /// It gives no frames; it is tried again.
+    Trouble(Trouble),
+    /// It gives frames again.
+    Back,
+    /// It has no more frames.
+    Ended,
 }
 
 /// Hands the link's events in, one at a time: the broker gets its acknowledgement when the daemon has

@@ -12,10 +12,13 @@ mod camera_thread;
 mod core;
 mod error;
 mod event;
-mod health;
+mod heart;
 mod looks;
+mod machine;
 mod models;
+mod probation;
 mod runs;
+mod schedule;
 
 pub use error::DaemonError;
 
@@ -69,7 +72,6 @@ impl Daemon {
         let password = error::read_password(&config)?;
         let topics = Topics::new(config.mqtt.root.clone().unwrap_or(format!("graftd/{}", config.device)));
         let facts = Arc::new(Facts::default());
-        let camera = config.camera.source().map(|source| (source, config.camera.wishes()));
         let (events, queue) = sync_channel(QUEUE);
         let stop = Stop { stopping: Arc::default(), events: events.clone() };
         let settings = LinkSettings {
@@ -83,9 +85,7 @@ impl Daemon {
         let stopping = Arc::clone(&stop.stopping);
         let mut core =
             Core::open(config, Arc::clone(&store), topics, Arc::clone(&facts), events.clone(), stopping)?;
-        if let Some((source, wishes)) = camera {
-            core.watch(camera::start(source, wishes, events.clone())?);
-        }
+        core.watch()?;
         let checked = Arc::clone(&store);
         thread::Builder::new().name("store-check".into()).spawn(move || {
             // Flipped bits make the database lose records silently; counting them takes a while.

@@ -13,6 +13,7 @@ use crate::store::{Slot, SlotRecord, Store, StoreError};
 use crate::yolo::export::{Export, ExportError};
 
 use super::core::Core;
+use super::probation::Probation;
 use super::{DaemonError, looks};
 
 /// The current slot; at the first start the base becomes slot 0.
@@ -50,6 +51,37 @@ pub(super) fn open_detector(
 ) -> Result<Detector, DetectError> {
     let options = SessionOptions { threads: config.runtime.threads };
     Detector::open(&store.models().model_path(slot), config.model.imgsz, runtime, &options)
+}
+
+/// A slot that was left at the start because its model can't be loaded.
+pub(super) struct Left {
+    /// Its number.
+    pub slot: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// Loads the current slot's model; one that can't be loaded is left for the one before it, and so on.
+pub(super) fn open_working(
+    config: &Config,
+    store: &Store,
+    runtime: &dyn Runtime,
+) -> Result<(Slot, Detector, Vec<Left>), DaemonError> {
+    let mut slot = current_slot(config, store)?;
+    let mut left = Vec::new();
+    loop {
+        let error = match open_detector(config, store, slot.slot, runtime) {
+            Ok(detector) => return Ok((slot, detector, left)),
+            Err(error) => error,
+        };
+        if slot.replaced.is_none() {
+            return Err(error.into());
+        }
+        let before = store.models().rollback()?;
+        tracing::error!("slot {}: {error}; slot {} is taken again", slot.slot, before.slot);
+        left.push(Left { slot: slot.slot, reason: error.to_string() });
+        slot = before;
+    }
 }
 
 /// Loads a candidate that is not in a slot yet.
@@ -106,6 +138,7 @@ impl Core {
             self.looks = looks::open(&self.store, &detector, &mut self.selector);
         }
         self.detector = detector;
+        self.probation = Probation::default();
         self.slot = slot;
         self.publish_model();
         self.state_changed();

@@ -26,17 +26,44 @@ const FEATURES_EVERY: Duration = Duration::from_secs(2);
 /// A run that was interrupted is taken up so often before an epoch is done; then it is given up.
 const MOST_ATTEMPTS: u32 = 3;
 
+/// Stands in the place of a command's name where the schedule asked for a run.
+const SCHEDULED: &str = "(schedule)";
+
 /// A run that goes on.
 pub(super) struct Run {
     pub id: String,
     ask: Ask,
     control: Control,
     trained_on: String,
+    /// Somebody has paused it.
+    paused_by_hand: bool,
+    /// The schedule has it wait.
+    held: bool,
 }
 
 impl Run {
     pub fn is_paused(&self) -> bool {
         self.control.is_paused()
+    }
+
+    pub fn is_paused_by_hand(&self) -> bool {
+        self.paused_by_hand
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    pub fn is_scheduled(&self) -> bool {
+        self.ask == Ask::Schedule
+    }
+
+    /// It goes on when neither a person nor the schedule wants it to wait.
+    fn obey(&self) {
+        match self.paused_by_hand || self.held {
+            true => self.control.pause(),
+            false => self.control.resume(),
+        }
     }
 
     pub fn asked_by(&self, ask: &Ask) -> bool {
@@ -59,6 +86,7 @@ impl Core {
             command: match ask {
                 Ask::Command { command, id } => Some((command.clone(), id.clone())),
                 Ask::Request { .. } => None,
+                Ask::Schedule => Some((SCHEDULED.into(), String::new())),
             },
             arguments: serde_json::to_vec(arguments).expect("arguments can be written"),
             slot: self.slot.slot,
@@ -68,6 +96,7 @@ impl Core {
         if let Err(error) = self.store.pending().set(Some(&pending)) {
             tracing::error!("the run would not be taken up after a restart: {error}");
         }
+        self.remember_last_run();
         Ok(())
     }
 
@@ -78,6 +107,7 @@ impl Core {
         self.store.pending().set(Some(&pending))?;
         let id = pending.run.clone();
         let ask = match &pending.command {
+            Some((command, _)) if command == SCHEDULED => Ask::Schedule,
             Some((command, id)) => Ask::Command { command: command.clone(), id: id.clone() },
             None => Ask::Request { command: "train".into() },
         };
@@ -172,7 +202,8 @@ impl Core {
         let started = thread::Builder::new().name("train".into()).spawn(work);
         started.map_err(|error| format!("the system gives no thread: {error}"))?;
         tracing::info!("run {id} starts on {trained_on}");
-        self.run = Some(Run { id, ask: ask.clone(), control, trained_on });
+        let (paused_by_hand, held) = (false, false);
+        self.run = Some(Run { id, ask: ask.clone(), control, trained_on, paused_by_hand, held });
         self.state_changed();
         Ok(())
     }
@@ -186,8 +217,9 @@ impl Core {
 
     /// `cmd/pause`.
     pub(super) fn pause_run(&mut self) -> Result<Value, String> {
-        let run = self.run.as_ref().ok_or("no run goes on; there is nothing to pause")?;
-        run.control.pause();
+        let run = self.run.as_mut().ok_or("no run goes on; there is nothing to pause")?;
+        run.paused_by_hand = true;
+        run.obey();
         let answer = json!({"run": run.id});
         self.state_changed();
         Ok(answer)
@@ -195,11 +227,25 @@ impl Core {
 
     /// `cmd/resume`.
     pub(super) fn resume_run(&mut self) -> Result<Value, String> {
-        let run = self.run.as_ref().filter(|run| run.is_paused()).ok_or("no run is paused")?;
-        run.control.resume();
+        let run = self.run.as_mut().filter(|run| run.is_paused()).ok_or("no run is paused")?;
+        if !run.paused_by_hand {
+            let waits_for = self.schedule.waits_for.join("; ");
+            return Err(format!("nobody has paused it; it is a scheduled run and waits for {waits_for}"));
+        }
+        run.paused_by_hand = false;
+        run.obey();
         let answer = json!({"run": run.id});
         self.state_changed();
         Ok(answer)
+    }
+
+    /// The schedule has the run wait, or lets it go on.
+    pub(super) fn hold_run(&mut self, hold: bool) {
+        let Some(run) = self.run.as_mut().filter(|run| run.held != hold) else { return };
+        run.held = hold;
+        run.obey();
+        tracing::info!("run {} {}", run.id, if hold { "waits for its hours" } else { "goes on" });
+        self.state_changed();
     }
 
     /// Nothing of the run need be taken up any more.

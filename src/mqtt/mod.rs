@@ -24,7 +24,8 @@ pub use command::{Arguments, COMMANDS, MAX_PAYLOAD, Payload, capability, parse};
 pub use facts::Facts;
 pub use link::{Link, LinkEvent, LinkSettings};
 pub use report::{
-    Answer, BoxReport, CameraTrouble, ModelReport, RunOutcome, RunReport, SampleReport, StateReport,
+    Answer, BoxReport, CameraTrouble, ModelEvent, ModelReport, RunOutcome, RunReport, SampleReport,
+    StateReport,
 };
 pub use session::end_session;
 pub use topics::{Incoming, Topics};

@@ -143,6 +143,19 @@ pub struct ModelReport {
     pub trained_on: Option<String>,
 }
 
+/// `event/model`: another model detects, and nobody has asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ModelEvent {
+    /// `rolled_back`.
+    pub event: &'static str,
+    /// The slot that was current.
+    pub from: u32,
+    /// The slot that is.
+    pub to: u32,
+    /// Why.
+    pub reason: String,
+}
+
 /// Why the camera gives no frames.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CameraTrouble {
@@ -202,4 +215,8 @@ pub struct StateReport {
     pub disk_free_mb: Option<u64>,
     /// Of the warmest zone, °C; none where the machine does not tell.
     pub temperature: Option<f64>,
+    /// What the next run waits for, or the one that goes on, for people; empty while one goes on.
+    pub waits_for: Vec<String>,
+    /// What does not work and is tried again, for people.
+    pub faults: Vec<String>,
 }

@@ -49,6 +49,11 @@ impl Topics {
         format!("{}/event/sample", self.root)
     }
 
+    /// Another model detects, and nobody has asked for it.
+    pub fn event_model(&self) -> String {
+        format!("{}/event/model", self.root)
+    }
+
     /// What goes on in a run.
     pub fn event_run(&self, run: &str) -> String {
         format!("{}/event/run/{run}", self.root)

@@ -9,11 +9,13 @@ mod blobs;
 mod changes;
 mod commands;
 mod database;
+mod deadline;
 mod durable;
 mod envelope;
 mod error;
 mod import;
 mod index;
+mod last_run;
 mod limits;
 mod lock;
 mod looks;
@@ -30,6 +32,7 @@ mod verify;
 pub use commands::{Commands, Remembered};
 pub use error::StoreError;
 pub use import::Imported;
+pub use last_run::LastRun;
 pub use limits::Limits;
 pub use looks::{Looks, SampleLook};
 pub use models::{Models, Slot, SlotRecord};
@@ -84,7 +87,8 @@ impl Store {
         for name in [database::FOLDER, "blobs", "models", "features"] {
             durable::make_dir(&dir.join(name))?;
         }
-        let db = Database::open(dir, Ballast::new(dir, limits.ballast(), limits.min_free()))?;
+        let ballast = Ballast::new(dir, limits.ballast(), limits.min_free());
+        let db = Database::open(dir, ballast, limits.patience())?;
         let found = db.read(|trees| Ok(trees.meta.get("schema")?))?;
         let is_older = match found.as_deref() {
             Some([SCHEMA]) => false,
@@ -143,6 +147,22 @@ impl Store {
     /// The run that goes on.
     pub fn pending(&self) -> &Pending {
         &self.pending
+    }
+
+    /// When the last run began; none before the first.
+    ///
+    /// # Errors
+    /// When the record is damaged.
+    pub fn last_run(&self) -> Result<Option<LastRun>, StoreError> {
+        last_run::get(&self.db)
+    }
+
+    /// A run begins; survives a power cut.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn set_last_run(&self, run: LastRun) -> Result<(), StoreError> {
+        last_run::set(&self.db, run)
     }
 
     /// The folder for the replay memory: features of samples that runs were promoted with.

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 pub mod broker;
+pub mod clock;
+pub mod device;
 pub mod drawn;
 pub mod http;
 pub mod ledger;
