@@ -5,6 +5,7 @@ use std::fs;
 use crate::capture::SourceSpec;
 
 use super::*;
+use super::keys::{KEYS, TABLES};
 
 /// Loads a file with this text under these variables.
 pub(super) fn load(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
@@ -43,8 +44,8 @@ fn every_key_is_explained() {
     for name in known.keys() {
         assert!(
             keys::find(name).is_some(),
-            "{name} is in no line of KEYS in src/config/keys.rs: add `key({name:?}, \\"what it means\\")`, .live() if \
-             the daemon can apply it while it runs, .sample(\\"…\\") if its default is none, and .hides(…) if it is a \
+            "{name} is in no line of KEYS in src/config/keys.rs: add `key({name:?}, \"what it means\")`, .live() if \
+             the daemon can apply it while it runs, .sample(\"…\") if its default is none, and .hides(…) if it is a \
              secret; a new table's name goes into TABLES. Then `cargo run -- config page > docs/configuration.md`."
         );
     }
@@ -56,7 +57,7 @@ fn every_key_is_explained() {
         assert!(!keys::KEYS[..index].contains(key), "{name} is there twice");
         assert!(!key.says.is_empty());
         let has_default = !known[name].is_null();
-        assert!(has_default || !key.sample.is_empty(), "{name} has no default: show a value with .sample(\\"…\\")");
+        assert!(has_default || !key.sample.is_empty(), "{name} has no default: show a value with .sample(\"…\")");
         assert!(key.instead.is_none_or(|instead| keys::find(instead).is_some()));
     }
     // Each key can be told from others in the environment too.
@@ -268,3 +269,32 @@ fn no_secret_is_shown() {
         assert!(!said[0].contains("s3cret"), "{said:?}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever stands in a file or a variable is taken or refused, and what is refused is told.
+    #[test]
+    fn no_text_is_too_strange(
+        lines in proptest::collection::vec((0..TABLES.len(), 0..KEYS.len(), 0..VALUES.len(), 0..7_u8), 0..12),
+        noise in "\\PC{0,40}",
+    ) {
+        let mut text = String::new();
+        for (table, key, value, form) in lines {
+            let (table, key, value) = (TABLES[table].0, KEYS[key].name, VALUES[value]);
+            let last = key.rsplit('.').next().unwrap_or(key);
+            text += &match form {
+                0 => format!("[{table}]\n"),
+                1 => format!("[{key}]\n"),
+                2 => format!("[[{table}]]\n"),
+                3 => format!("{key} = {value}\n"),
+                4 => format!("{last} = {{ {last} = {value} }}\n"),
+                5 => format!("{last} = {value}\n"),
+                _ => format!("{noise}\n"),
+            };
+        }
+        if let Err(ConfigError::Faults(faults)) = load(&text, &[("GRAFTD_TRAIN__LR", &noise)]) {
+            proptest::prop_assert!(!faults.is_empty());
+        }
+    }
+}
+
+const VALUES: [&str; 8] = ["1", "-0.5", "\"x\"", "true", "[1, \"a\"]", "1979-05-27", "nan", "18446744073709551615"];
