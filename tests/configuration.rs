@@ -41,7 +41,8 @@ fn init(config: &Path, more: &[&str]) -> Output {
 /// A configuration that is right, with more below it.
 fn write(folder: &Path, above: &str, more: &str) -> PathBuf {
     let path = folder.join("graftd.toml");
-    let base = if more.contains("[model]") { String::new() } else { format!("[model]\nbase = {:?}\n", bundled()) };
+    let base =
+        if more.contains("[model]") { String::new() } else { format!("[model]\nbase = {:?}\n", bundled()) };
     let state = if above.contains("state_dir") { "" } else { "state_dir = \"state\"\n" };
     fs::write(&path, format!("{state}{above}{base}{more}")).unwrap();
     path
@@ -54,7 +55,10 @@ fn check(config: &Path) -> (Option<i32>, Vec<String>, Vec<String>) {
     assert_eq!(report["ok"], output.status.success());
     let said = |kind: &str| {
         let faults = report[kind].as_array().unwrap().iter();
-        faults.map(|fault| format!("{}: {}", fault["key"].as_str().unwrap_or(""), fault["message"].as_str().unwrap()))
+        faults
+            .map(|fault| {
+                format!("{}: {}", fault["key"].as_str().unwrap_or(""), fault["message"].as_str().unwrap())
+            })
             .collect()
     };
     (output.status.code(), said("errors"), said("warnings"))
@@ -62,8 +66,12 @@ fn check(config: &Path) -> (Option<i32>, Vec<String>, Vec<String>) {
 
 #[test]
 fn the_page_is_current() {
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap_or_default();
-    assert!(page == graftd::config::page(), "write it anew: cargo run -- config page > docs/configuration.md");
+    let page =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap_or_default();
+    assert!(
+        page == graftd::config::page(),
+        "write it anew: cargo run -- config page > docs/configuration.md"
+    );
     let printed = program().args(["config", "page"]).output().unwrap();
     assert_eq!(text(&printed.stdout), page);
 }
@@ -131,7 +139,9 @@ fn init_refuses_what_it_cant_do() {
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
         assert!(!config.exists());
     }
-    for place in [file.join("graftd.toml"), folder.path().join("no/such/graftd.toml"), "/proc/graftd.toml".into()] {
+    for place in
+        [file.join("graftd.toml"), folder.path().join("no/such/graftd.toml"), "/proc/graftd.toml".into()]
+    {
         let output = init(&place, &[]);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{said}");
@@ -142,7 +152,8 @@ fn init_refuses_what_it_cant_do() {
 #[test]
 fn check_names_every_fault_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
-    let config = write(folder.path(), "devise = \"barn\"\n", "[camera]\nfsp = 2\nfps = 0\nwidth = \"wide\"\n");
+    let config =
+        write(folder.path(), "devise = \"barn\"\n", "[camera]\nfsp = 2\nfps = 0\nwidth = \"wide\"\n");
     let output = program().arg("config").arg("check").arg(&config).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(text(&output.stdout), "");
@@ -154,7 +165,8 @@ fn check_names_every_fault_with_its_place() {
         (at(7, 1), "camera.fps: 0 is no frame rate"),
         (at(8, 1), "camera.width: "),
     ] {
-        let line = said.lines().find(|line| line.contains(&place)).unwrap_or_else(|| panic!("{place}: {said}"));
+        let line =
+            said.lines().find(|line| line.contains(&place)).unwrap_or_else(|| panic!("{place}: {said}"));
         assert!(line.contains(words), "{line}");
     }
     assert!(said.lines().last().unwrap().starts_with(&format!("graftd: {}", at(2, 1))), "{said}");
@@ -245,16 +257,26 @@ fn show_tells_what_holds_and_why() {
     ] {
         assert_eq!((&keys[key]["value"], &keys[key]["from"]), (&value, &from.into()), "{key}");
     }
-    assert_eq!((&keys["device"]["line"], &keys["device"]["file"]), (&2.into(), &config.to_str().unwrap().into()));
+    assert_eq!(
+        (&keys["device"]["line"], &keys["device"]["file"]),
+        (&2.into(), &config.to_str().unwrap().into())
+    );
     assert_eq!(keys["camera.fps"]["variable"], "GRAFTD_CAMERA__FPS");
     // For people it is TOML, which says the same where it is read again.
     let shown = text(&show(&[]).stdout);
-    assert!(shown.lines().any(|line| line.starts_with("camera.fps = 5.0 ") && line.ends_with("# GRAFTD_CAMERA__FPS")));
+    assert!(
+        shown
+            .lines()
+            .any(|line| line.starts_with("camera.fps = 5.0 ") && line.ends_with("# GRAFTD_CAMERA__FPS"))
+    );
     let again = folder.path().join("again.toml");
     fs::write(&again, &shown).unwrap();
     let output = program().args(["config", "show", "--json", "--config"]).arg(&again).output().unwrap();
     let same = json(&output)["keys"].clone();
-    assert_eq!((&same["camera.fps"]["value"], &same["mqtt.broker"]["value"]), (&5.0.into(), &keys["mqtt.broker"]["value"]));
+    assert_eq!(
+        (&same["camera.fps"]["value"], &same["mqtt.broker"]["value"]),
+        (&5.0.into(), &keys["mqtt.broker"]["value"])
+    );
 }
 
 #[test]
@@ -266,7 +288,10 @@ fn a_slip_in_a_variable_stops_the_daemon() {
     let output = command.output().unwrap();
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert_eq!(said, "graftd: GRAFTD_MQTT__BROKRE: there is no such key; did you mean GRAFTD_MQTT__BROKER?\n");
+    assert_eq!(
+        said,
+        "graftd: GRAFTD_MQTT__BROKRE: there is no such key; did you mean GRAFTD_MQTT__BROKER?\n"
+    );
     assert!(!folder.path().join("state").exists());
     // A device's store is worked on under the same variables.
     let mut command = program();

@@ -73,17 +73,16 @@ fn there_already(path: &Path) -> Failure {
 
 fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
     let folder = files::folder_of(path);
-    let made = match folder.exists() {
-        true => Ok(()),
-        false => fs::create_dir(folder),
-    };
-    let written = made.and_then(|()| match force {
-        true => files::publish(path, bytes),
-        false => files::publish_new(path, bytes),
-    });
-    written.map_err(|error| match error.kind() {
+    let fail =
+        |error| Failure::input(format!("{}: {error}; name another place with --config", path.display()));
+    // One folder, as /etc/graftd: more than one that is missing is a slip.
+    if !folder.is_dir() {
+        fs::create_dir(folder).map_err(fail)?;
+    }
+    let write = if force { files::publish } else { files::publish_new };
+    write(path, bytes).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists if !force => there_already(path),
-        _ => Failure::input(format!("{}: {error}; name another place with --config", path.display())),
+        _ => fail(error),
     })
 }
 
@@ -102,7 +101,8 @@ fn chosen(machine: &Machine) -> Chosen {
     if let Some(base) = &machine.base {
         set("model.base", json!(base), "Found on this machine.");
     }
-    if let Some(folder) = machine.state_dir.as_ref().filter(|folder| **folder != Config::default().state_dir) {
+    if let Some(folder) = machine.state_dir.as_ref().filter(|folder| **folder != Config::default().state_dir)
+    {
         set("state_dir", json!(folder), "Where the user who wrote this may write.");
     }
     if let [best, others @ ..] = &machine.cameras[..] {
@@ -133,7 +133,8 @@ fn said(machine: &Machine) -> Vec<String> {
     } else {
         format!("nothing listens at {default}; set mqtt.broker")
     };
-    let none = "not found; tract is taken, which is slower (runtime.library, or scripts/fetch-onnxruntime.sh)";
+    let none =
+        "not found; tract is taken, which is slower (runtime.library, or scripts/fetch-onnxruntime.sh)";
     vec![
         format!("device        {device}"),
         format!("cores         {cores}"),

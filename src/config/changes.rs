@@ -59,9 +59,8 @@ impl Config {
             if before == after {
                 continue;
             }
-            let [before, after] = [before, after].map(|value| {
-                (!value.is_null()).then(|| values::as_toml(&values::hidden(key, value)))
-            });
+            let [before, after] = [before, after]
+                .map(|value| (!value.is_null()).then(|| values::as_toml(&values::hidden(key, value))));
             let change = Change { key, before, after };
             if key.live { changes.live.push(change) } else { changes.restart.push(change) }
         }
@@ -70,15 +69,19 @@ impl Config {
 
     /// This configuration with all of `new` that can be applied while the daemon runs.
     pub fn with_live_of(&self, new: &Config) -> Config {
-        let json = |config: &Config| serde_json::to_value(config).expect("a configuration can be written");
-        let (mut merged, mut new) = (json(self), json(new));
+        let (mut merged, mut new) = (values::json(self), values::json(new));
         for key in KEYS.iter().filter(|key| key.live) {
             let place = format!("/{}", key.name.replace('.', "/"));
             if let (Some(old), Some(new)) = (merged.pointer_mut(&place), new.pointer_mut(&place)) {
                 *old = new.take();
             }
         }
-        serde_json::from_value(merged).expect("what was written is read")
+        let mut merged: Config = serde_json::from_value(merged).expect("what was written is read");
+        // No path is live but the camera's, and one that is no UTF-8 was not written as it is.
+        for (path, own) in merged.paths().zip(self.clone().paths()) {
+            path.clone_from(own);
+        }
+        merged
     }
 }
 

@@ -72,7 +72,9 @@ impl Look<'_> {
         let words = match Model::read(path).map_err(Into::into).and_then(Export::new) {
             Ok(_) => return,
             Err(error) if path.exists() => format!("{}: {error}", path.display()),
-            Err(_) => format!("{}: there is no such file; name an ONNX export of a YOLO detector", path.display()),
+            Err(_) => {
+                format!("{}: there is no such file; name an ONNX export of a YOLO detector", path.display())
+            }
         };
         if config.state_dir.join("models/current.onnx").exists() {
             self.warn("model.base", format!("{words} (the current slot is used)"));
@@ -85,7 +87,8 @@ impl Look<'_> {
         match self.loaded.config.camera.source() {
             #[cfg(feature = "v4l2")]
             Some(SourceSpec::Device(path)) if !path.exists() => {
-                let advice = "plug it in, or look for its name in /dev/v4l/by-id; the daemon will wait for it";
+                let advice =
+                    "plug it in, or look for its name in /dev/v4l/by-id; the daemon will wait for it";
                 self.warn("camera.source", format!("{} is not there; {advice}", path.display()));
             }
             Some(SourceSpec::Folder(path)) if !path.is_dir() => {
@@ -97,14 +100,16 @@ impl Look<'_> {
         }
         let holds_password = self.loaded.values().iter().any(|(key, shown, _)| {
             key.name == "camera.source" && {
-                let written = self.loaded.config.camera.source().and_then(|spec| serde_json::to_value(spec).ok());
+                let written =
+                    self.loaded.config.camera.source().and_then(|spec| serde_json::to_value(spec).ok());
                 written.is_some_and(|written| written != *shown)
             }
         });
         if let (true, Origin::File { path, .. }) = (holds_password, self.loaded.origin("camera.source"))
             && read_by_all(path)
         {
-            let words = format!("it holds a password and every user may read it; chmod 600 {}", path.display());
+            let words =
+                format!("it holds a password and every user may read it; chmod 600 {}", path.display());
             self.warn("camera.source", words);
         }
     }

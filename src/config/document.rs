@@ -147,9 +147,8 @@ fn insert<'t>(table: &mut DeTable<'t>, key: &'t str, value: DeValue<'t>) {
         table.insert(spanned(key), Spanned::new(0..0, value));
         return;
     };
-    let below = table
-        .entry(spanned(first))
-        .or_insert_with(|| Spanned::new(0..0, DeValue::Table(DeTable::new())));
+    let below =
+        table.entry(spanned(first)).or_insert_with(|| Spanned::new(0..0, DeValue::Table(DeTable::new())));
     match below.get_mut() {
         DeValue::Table(table) => insert(table, rest, value),
         _ => unreachable!("no key is a table too, as a test of keys.rs holds"),

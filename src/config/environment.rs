@@ -49,7 +49,9 @@ pub(super) fn sort(variables: impl Iterator<Item = (OsString, OsString)>) -> Ove
                 Err(_) => sorted.faults.push(fault("its value is no UTF-8".into())),
             },
             _ if keys::is_table(&key) => {
-                let of = suggest::keys_of(known_table(&key)).next().map_or(String::new(), |key| variable(key.name));
+                let of = suggest::keys_of(known_table(&key))
+                    .next()
+                    .map_or(String::new(), |key| variable(key.name));
                 let message = format!("this is a table; name a key of it, as {of} does");
                 sorted.faults.push(fault(message));
             }

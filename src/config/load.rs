@@ -137,7 +137,11 @@ fn typed(entry: &Entry) -> Result<(), Fault> {
             DeValue::String(text) => values::hide_in(key, text, &message),
             _ => message,
         };
-        Fault { place: origin.clone(), key: Some(key.name.into()), message: format!("{message}{}", advice(key)) }
+        Fault {
+            place: origin.clone(),
+            key: Some(key.name.into()),
+            message: format!("{message}{}", advice(key)),
+        }
     })
 }
 

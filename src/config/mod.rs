@@ -272,11 +272,15 @@ impl Config {
 
     fn paths_from(&mut self, folder: &Path) {
         self.camera.paths_from(folder);
-        let optional = [&mut self.mqtt.password_file, &mut self.runtime.library];
-        let all = optional.into_iter().flatten().chain([&mut self.state_dir, &mut self.model.base]);
-        for path in all {
+        for path in self.paths() {
             *path = folder.join(&path);
         }
+    }
+
+    /// Every path but the camera's.
+    fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let optional = [&mut self.mqtt.password_file, &mut self.runtime.library];
+        optional.into_iter().flatten().chain([&mut self.state_dir, &mut self.model.base])
     }
 }
 

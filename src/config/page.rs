@@ -38,10 +38,7 @@ pub fn page() -> String {
         }
     }
     let example = "select.random_share";
-    page += &format!(
-        "\nA key's variable, once more: `{example}` is `{}`.\n",
-        environment::variable(example)
-    );
+    page += &format!("\nA key's variable, once more: `{example}` is `{}`.\n", environment::variable(example));
     page
 }
 

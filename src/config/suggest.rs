@@ -67,7 +67,7 @@ fn nearest_of<T: Copy>(
         let slips = strsim::osa_distance(word, known);
         let alike = strsim::jaro_winkler(word, known);
         let few = slips <= 1 + word.chars().count().min(known.chars().count()) / 5;
-        (few || alike > 0.9).then_some((candidate, alike - slips as f64))
+        (few || alike > 0.87).then_some((candidate, alike - slips as f64))
     });
     near.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(candidate, _)| candidate)
 }

@@ -4,8 +4,8 @@ use std::fs;
 
 use crate::capture::SourceSpec;
 
-use super::*;
 use super::keys::{KEYS, TABLES};
+use super::*;
 
 /// Loads a file with this text under these variables.
 pub(super) fn load(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
@@ -51,13 +51,19 @@ fn every_key_is_explained() {
     }
     for (index, key) in keys::KEYS.iter().enumerate() {
         let name = key.name;
-        assert!(known.contains_key(name), "{name} in src/config/keys.rs is no key of Config: remove it there");
+        assert!(
+            known.contains_key(name),
+            "{name} in src/config/keys.rs is no key of Config: remove it there"
+        );
         assert!(keys::is_table(key.parted().0), "add the table of {name} to TABLES in src/config/keys.rs");
         assert!(!keys::is_table(name), "{name} is a table too");
         assert!(!keys::KEYS[..index].contains(key), "{name} is there twice");
         assert!(!key.says.is_empty());
         let has_default = !known[name].is_null();
-        assert!(has_default || !key.sample.is_empty(), "{name} has no default: show a value with .sample(\"…\")");
+        assert!(
+            has_default || !key.sample.is_empty(),
+            "{name} has no default: show a value with .sample(\"…\")"
+        );
         assert!(key.instead.is_none_or(|instead| keys::find(instead).is_some()));
     }
     // Each key can be told from others in the environment too.
@@ -70,16 +76,40 @@ fn every_key_is_explained() {
 #[test]
 fn an_unknown_key_is_told_with_its_place_and_what_was_meant() {
     for (text, said) in [
-        ("\n[camera]\n  fsp = 2.0\n", "graftd.toml:3:3: camera.fsp: [camera] has no such key; did you mean `fps`?"),
-        ("[train]\nepoch = 3", "graftd.toml:2:1: train.epoch: [train] has no such key; did you mean `epochs`?"),
-        ("[mqtt]\nepochs = 3", "graftd.toml:2:1: mqtt.epochs: [mqtt] has no such key; it belongs below [train]"),
-        ("[mqtt]\nepoch = 3", "graftd.toml:2:1: mqtt.epoch: [mqtt] has no such key; did you mean `epochs`, below [train]?"),
-        ("[mqtt]\nstate_dir = \"x\"", "graftd.toml:2:1: mqtt.state_dir: [mqtt] has no such key; it belongs above all tables"),
-        ("fps = 1", "graftd.toml:1:1: fps: the place above all tables has no such key; it belongs below [camera]"),
+        (
+            "\n[camera]\n  fsp = 2.0\n",
+            "graftd.toml:3:3: camera.fsp: [camera] has no such key; did you mean `fps`?",
+        ),
+        (
+            "[train]\nepoch = 3",
+            "graftd.toml:2:1: train.epoch: [train] has no such key; did you mean `epochs`?",
+        ),
+        (
+            "[mqtt]\nepochs = 3",
+            "graftd.toml:2:1: mqtt.epochs: [mqtt] has no such key; it belongs below [train]",
+        ),
+        (
+            "[mqtt]\nepoch = 3",
+            "graftd.toml:2:1: mqtt.epoch: [mqtt] has no such key; did you mean `epochs`, below [train]?",
+        ),
+        (
+            "[mqtt]\nstate_dir = \"x\"",
+            "graftd.toml:2:1: mqtt.state_dir: [mqtt] has no such key; it belongs above all tables",
+        ),
+        (
+            "fps = 1",
+            "graftd.toml:1:1: fps: the place above all tables has no such key; it belongs below [camera]",
+        ),
         ("[camra]\nfps = 1", "graftd.toml:1:2: camra: there is no such table; did you mean `[camera]`?"),
         ("camra.fps = 1", "graftd.toml:1:1: camra: there is no such table; did you mean `[camera]`?"),
-        ("camera = \"test\"", "graftd.toml:1:1: camera: this is a table; write [camera] and its keys below that"),
-        ("[[camera]]\nfps = 1", "graftd.toml:1:3: camera: this is a table; write [camera] and its keys below that"),
+        (
+            "camera = \"test\"",
+            "graftd.toml:1:1: camera: this is a table; write [camera] and its keys below that",
+        ),
+        (
+            "[[camera]]\nfps = 1",
+            "graftd.toml:1:3: camera: this is a table; write [camera] and its keys below that",
+        ),
     ] {
         assert_eq!(faults(text, &[]), [said], "{text}");
     }
@@ -209,9 +239,21 @@ fn wrong_variables_are_named() {
         ("GRAFTD_CAMERA__FPS", "fast", "GRAFTD_CAMERA__FPS: camera.fps: "),
         ("GRAFTD_CAMERA__FPS", "0", "GRAFTD_CAMERA__FPS: camera.fps: 0 is no frame rate"),
         ("GRAFTD_CAMERA__FPS", "[1]", "GRAFTD_CAMERA__FPS: camera.fps: "),
-        ("GRAFTD_CAMERA__FSP", "1", "GRAFTD_CAMERA__FSP: there is no such key; did you mean GRAFTD_CAMERA__FPS?"),
-        ("GRAFTD_CAMRA__FPS", "1", "GRAFTD_CAMRA__FPS: there is no such key; did you mean GRAFTD_CAMERA__FPS?"),
-        ("GRAFTD_TRAIN__FPS", "1", "GRAFTD_TRAIN__FPS: there is no such key; did you mean GRAFTD_CAMERA__FPS?"),
+        (
+            "GRAFTD_CAMERA__FSP",
+            "1",
+            "GRAFTD_CAMERA__FSP: there is no such key; did you mean GRAFTD_CAMERA__FPS?",
+        ),
+        (
+            "GRAFTD_CAMRA__FPS",
+            "1",
+            "GRAFTD_CAMRA__FPS: there is no such key; did you mean GRAFTD_CAMERA__FPS?",
+        ),
+        (
+            "GRAFTD_TRAIN__FPS",
+            "1",
+            "GRAFTD_TRAIN__FPS: there is no such key; did you mean GRAFTD_CAMERA__FPS?",
+        ),
         ("GRAFTD_ZOO__KEEPER", "1", "GRAFTD_ZOO__KEEPER: there is no such table; there are [model]"),
         ("GRAFTD_MQTT", "x", "GRAFTD_MQTT: this is a table; name a key of it, as GRAFTD_MQTT__BROKER does"),
     ] {
@@ -297,4 +339,5 @@ proptest::proptest! {
     }
 }
 
-const VALUES: [&str; 8] = ["1", "-0.5", "\"x\"", "true", "[1, \"a\"]", "1979-05-27", "nan", "18446744073709551615"];
+const VALUES: [&str; 8] =
+    ["1", "-0.5", "\"x\"", "true", "[1, \"a\"]", "1979-05-27", "nan", "18446744073709551615"];

@@ -12,9 +12,20 @@ use super::keys::{self, Hide, Key};
 /// All values by key, with the tables in the name; null where there is none.
 pub(super) fn of(config: &Config) -> BTreeMap<String, Value> {
     let mut values = BTreeMap::new();
-    let whole = serde_json::to_value(config).expect("a configuration can be written");
-    take_apart("", whole, &mut values);
+    take_apart("", json(config), &mut values);
     values
+}
+
+/// All of it as JSON.
+pub(super) fn json(config: &Config) -> Value {
+    let mut config = config.clone();
+    for path in config.paths() {
+        // What is no UTF-8 can't be written; it can only come from the command line.
+        if path.to_str().is_none() {
+            *path = path.to_string_lossy().into_owned().into();
+        }
+    }
+    serde_json::to_value(config).expect("a configuration of UTF-8 can be written")
 }
 
 fn take_apart(name: &str, value: Value, values: &mut BTreeMap<String, Value>) {
