@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
 /// What the names of files and folders begin with that are not in their place yet.
 pub const PASSING: &str = ".new-";
 
@@ -32,15 +34,29 @@ pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_dir(folder_of(path))
 }
 
+/// [`publish`], where nothing may be there yet.
+///
+/// # Errors
+/// As [`place`]; of the kind `AlreadyExists` when there is something, which stays as it is.
+pub fn publish_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    written(path, bytes, Some(0o644))?.persist_noclobber(path).map_err(|error| error.error)?;
+    sync_dir(folder_of(path))
+}
+
 fn place_as(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
+    written(path, bytes, mode)?.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// A file that lies beside its place and is whole.
+fn written(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<NamedTempFile> {
     let mut file = tempfile::Builder::new().prefix(PASSING).tempfile_in(folder_of(path))?;
     file.write_all(bytes)?;
     if let Some(mode) = mode {
         file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
     }
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    Ok(file)
 }
 
 /// Brings a folder's entries to the disk.

@@ -1,5 +1,6 @@
 //! Where frames come from: one small file per kind of source, behind one trait.
 
+mod devices;
 mod folder;
 mod http;
 mod jpeg;
@@ -13,6 +14,8 @@ mod v4l2;
 mod watch;
 mod yuv;
 
+pub use devices::devices;
+pub(crate) use spec::redacted;
 pub use spec::{SourceSpec, SpecError, Wishes};
 
 use std::borrow::Cow;

@@ -136,7 +136,7 @@ impl fmt::Debug for SourceSpec {
 
 /// An address without what may be a secret: user and password, and what stands behind the `?`, where many
 /// cameras want them.
-pub(super) fn redacted(url: &str) -> String {
+pub(crate) fn redacted(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     match without_user(rest).split_once('?') {
         Some((plain, _)) => format!("{scheme}://{plain}?…"),

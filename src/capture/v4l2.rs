@@ -150,6 +150,12 @@ pub(super) fn open_where_it_is(
     Ok(Box::new(camera))
 }
 
+/// Whether a device has pictures that graftd reads; none where it can't be asked.
+pub(super) fn gives_pictures(path: &Path) -> Option<bool> {
+    let known = Device::with_path(path).ok()?.enum_formats().ok()?;
+    Some(known.iter().any(|format| [MJPG, YUYV].contains(&format.fourcc)))
+}
+
 /// The name in `folder` that leads to a device: of the place where it is plugged in. Names by vendor and
 /// serial number would be those of the camera, but two of a kind often have the same.
 fn place_of(path: &Path, folder: &Path) -> Option<PathBuf> {

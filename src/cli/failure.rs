@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Fault};
 use crate::daemon::DaemonError;
 use crate::dataset::DatasetError;
 use crate::demo::DemoError;
@@ -29,6 +29,14 @@ impl Failure {
         Failure::Input(anyhow::anyhow!("{message}"))
     }
 
+    /// Faults of a configuration: the first is the error line, the others are worth seeing too.
+    pub fn faults(faults: &[Fault]) -> Self {
+        for fault in faults.iter().skip(1) {
+            eprintln!("{}", one_line(&fault.to_string()));
+        }
+        Failure::input(faults.first().map_or_else(String::new, ToString::to_string))
+    }
+
     /// Failed work, in words.
     pub fn failed(message: impl std::fmt::Display) -> Self {
         Failure::Failed(anyhow::anyhow!("{message}"))
@@ -42,11 +50,14 @@ impl Failure {
             Failure::Nothing(message) => (message, 3),
             Failure::Silent => return ExitCode::SUCCESS,
         };
-        // One line, whatever a library put into its text.
-        let line: Vec<&str> = message.split_whitespace().collect();
-        eprintln!("graftd: {}", line.join(" "));
+        eprintln!("graftd: {}", one_line(&message));
         ExitCode::from(code)
     }
+}
+
+/// One line, whatever a library put into its text.
+pub(super) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The error and its causes; a cause that the error's own words hold is not said twice.
@@ -111,7 +122,10 @@ impl From<TrainError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Failure::Input(error.into())
+        match error {
+            ConfigError::Faults(faults) => Failure::faults(&faults),
+            error @ ConfigError::Read { .. } => Failure::Input(error.into()),
+        }
     }
 }
 

@@ -4,12 +4,15 @@
 //! JSON lines for long work. Exit codes: 0 done, 1 failed, 2 bad usage, configuration or input,
 //! 3 nothing to do.
 
+mod config;
 mod demo;
 mod detect;
 mod eval;
 mod exchange;
 mod failure;
+mod init;
 mod inspect;
+mod machine;
 mod model_args;
 mod models;
 mod print;
@@ -39,6 +42,10 @@ struct Cli {
 enum Command {
     /// Watch the whole loop on bundled pictures: detect, label, train, promote.
     Demo(demo::Args),
+    /// Look at this machine and write a commented configuration.
+    Init(init::Args),
+    /// Check the configuration, or show what holds and why.
+    Config(config::Args),
     /// Run the daemon.
     Run(run::DeviceArgs),
     /// Take labelled pictures into the store: a YOLO folder or a COCO file.
@@ -78,6 +85,8 @@ pub fn main() -> ExitCode {
         .init();
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Import(args) => exchange::import(&args),
         Command::Export(args) => exchange::export(&args),

@@ -1,15 +1,15 @@
 //! `graftd run`: the daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::config::{Config, DEFAULT_PATH};
+use crate::config::{Config, ConfigError, DEFAULT_PATH, Loaded};
 use crate::daemon;
 use crate::store::{Limits, Store, StoreError};
 
 use super::failure::Failure;
 
 /// Arguments of `graftd run` and of everything that works on a device's state.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct DeviceArgs {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, global = true)]
@@ -22,19 +22,31 @@ pub(super) struct DeviceArgs {
 impl DeviceArgs {
     /// Reads the configuration.
     pub fn load(&self) -> Result<Config, Failure> {
-        let mut config = Config::load(&self.config)?;
-        if let Some(state_dir) = &self.state_dir {
-            config.state_dir.clone_from(state_dir);
+        let loaded = self.loaded(Some(&self.config))?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
         }
-        Ok(config)
+        Ok(loaded.config)
+    }
+
+    /// Reads this file, or none, with the environment and the options over it.
+    pub fn loaded(&self, file: Option<&Path>) -> Result<Loaded, ConfigError> {
+        let mut loaded = Loaded::read(file, std::env::vars_os())?;
+        if let Some(state_dir) = &self.state_dir {
+            loaded.set_state_dir("--state-dir", state_dir.clone());
+        }
+        Ok(loaded)
+    }
+
+    /// The file that is read.
+    pub fn config(&self) -> &Path {
+        &self.config
     }
 
     /// The state of a device that is there already; a state directory that is named needs no configuration.
     pub fn device(&self) -> Result<Device, Failure> {
-        let config = match &self.state_dir {
-            Some(state_dir) if !self.config.exists() => {
-                Config { state_dir: state_dir.clone(), ..Config::default() }
-            }
+        let config = match self.state_dir {
+            Some(_) if !self.config.exists() => self.loaded(None)?.config,
             _ => self.load()?,
         };
         let Config { state_dir, store: limits, train, .. } = config;
@@ -64,5 +76,8 @@ impl Device {
 
 /// Runs the command.
 pub(super) fn run(args: &DeviceArgs) -> Result<(), Failure> {
-    Ok(daemon::run(args.load()?)?)
+    let again = args.clone();
+    // What the options say holds for what is read later too.
+    let read = move || again.loaded(Some(&again.config)).map(|loaded| loaded.config).map_err(|e| e.to_string());
+    Ok(daemon::run(args.load()?, Box::new(read))?)
 }

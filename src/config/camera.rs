@@ -59,22 +59,23 @@ impl CameraConfig {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+    pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
         if self.folder.is_some() && self.source.is_some() {
-            return Err(("camera.folder", "camera.source is set too; keep that and remove this".into()));
+            faults.push(("camera.folder", "camera.source is set too; keep that and remove this".into()));
         }
         if self.repeat && self.watch {
-            return Err(("camera.watch", "camera.repeat is set too; a folder does one or the other".into()));
+            faults.push(("camera.watch", "camera.repeat is set too; a folder does one or the other".into()));
         }
         if !(self.fps > 0.0 && self.fps <= 1000.0) {
-            return Err(("camera.fps", format!("{} is no frame rate; above 0, at most 1000", self.fps)));
+            faults.push(("camera.fps", format!("{} is no frame rate; above 0, at most 1000", self.fps)));
         }
         for (key, side) in [("camera.width", self.width), ("camera.height", self.height)] {
             if !(32..=8192).contains(&side) {
-                return Err((key, format!("{side} is out of range; 32 to 8192 pixels")));
+                faults.push((key, format!("{side} is out of range; 32 to 8192 pixels")));
             }
         }
-        Ok(())
+        faults
     }
 
     /// Relative folders are relative to `folder`; the older key becomes the newer.

@@ -1,19 +1,37 @@
-//! The configuration: one TOML file, typed and checked.
+//! The configuration: one TOML file, typed and checked, with environment variables over it.
 //!
 //! Every key has a default, so an empty file is a configuration; a key that graftd does not know is an
-//! error that names it, because a misspelt key that is ignored is found on the field.
+//! error that names it, because a misspelt key that is ignored is found on the field. What each key means stands
+//! in [`keys`], which the commented file and the page are made from.
 
 mod broker;
 mod camera;
+mod changes;
+mod check;
+mod document;
+mod environment;
+pub mod keys;
+mod load;
+mod origin;
+mod page;
 mod schedule;
+mod suggest;
+mod template;
+mod values;
 mod when;
 
 pub use broker::{Broker, BrokerError};
 pub use camera::CameraConfig;
+pub use changes::{Change, Changes};
+pub use check::{Findings, check_machine, writable};
+pub use load::Loaded;
+pub use origin::{Fault, Origin};
+pub use page::page;
 pub use schedule::Schedule;
+pub use template::{Chosen, template};
+pub use values::as_toml;
 pub use when::{When, WhenError};
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -194,82 +212,43 @@ impl RuntimeConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("{}: {source}; name the configuration with --config", path.display())]
+    #[error("{}: {source}; name the configuration with --config, or let `graftd init` write one", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is no TOML, or a key is unknown or of the wrong type.
-    #[error("{}:{line}: {message}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong.
-        message: String,
-    },
-    /// A value is out of its range.
-    #[error("{}: {key}: {message}", path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// The key, with its tables.
-        key: &'static str,
-        /// What is wrong and what to write.
-        message: String,
-    },
+    /// It is no TOML, or keys or values are wrong: all that is, in the order in which it stands there.
+    #[error("{}", summary(.0))]
+    Faults(Vec<Fault>),
+}
+
+fn summary(faults: &[Fault]) -> String {
+    match faults {
+        [] => "nothing is wrong".into(),
+        [fault] => fault.to_string(),
+        [first, others @ ..] => {
+            format!("{first} (and {} more; `graftd config check` lists them)", others.len())
+        }
+    }
 }
 
 impl Config {
-    /// Reads and checks a file. Relative paths in it are relative to the file's folder.
-    ///
-    /// # Errors
-    /// [`ConfigError`], with file, line or key, and what to do.
-    pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let text =
-            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let mut config: Config = toml::from_str(&text).map_err(|error| ConfigError::Parse {
-            path: path.to_owned(),
-            line: error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count()),
-            message: error.message().to_owned(),
-        })?;
-        config.check().map_err(|(key, message)| ConfigError::Value {
-            path: path.to_owned(),
-            key,
-            message,
-        })?;
-        if let Some(folder) = path.parent() {
-            config.paths_from(folder);
-        }
-        Ok(config)
-    }
-
     /// The name under which the daemon is known to the broker.
     pub fn client_id(&self) -> String {
         format!("graftd-{}", self.device)
     }
 
-    /// Checks ranges: the key that is wrong, and what to write.
-    ///
-    /// # Errors
-    /// The first value that is out of its range.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
+    /// The values that are out of their ranges: the key, and what to write.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if self.device.is_empty() || self.device.len() > 64 || !self.device.chars().all(plain) {
             let words = format!("{:?} is no device name; 1 to 64 of letters, digits, - _ .", self.device);
-            return Err(("device", words));
+            faults.push(("device", words));
         }
-        if let Some(root) = &self.mqtt.root {
-            let bad = root.is_empty() || root.contains(['+', '#', '\0']) || root.starts_with(['/', '$']);
-            if bad || root.ends_with('/') {
-                let words = format!("{root:?} is no topic; write one such as farm/7/graftd");
-                return Err(("mqtt.root", words));
-            }
-        }
-        self.camera.check()?;
+        faults.extend(self.camera.faults());
         let shares = [
             ("detect.confidence", f64::from(self.detect.confidence)),
             ("detect.iou", f64::from(self.detect.iou)),
@@ -277,98 +256,58 @@ impl Config {
         ];
         for (key, value) in shares {
             if !(0.0..=1.0).contains(&value) {
-                return Err((key, format!("{value} is out of range; 0 to 1")));
+                faults.push((key, format!("{value} is out of range; 0 to 1")));
             }
         }
+        faults.extend(self.select.check().err());
         let amounts = [("store.max_mb", self.store.max_mb), ("store.max_samples", self.store.max_samples)];
-        if let Some((key, _)) = amounts.iter().find(|(_, amount)| *amount == 0) {
-            return Err((key, "0 keeps nothing; at least 1".into()));
+        let nothing = amounts.iter().filter(|(_, amount)| *amount == 0);
+        faults.extend(nothing.map(|(key, _)| (*key, "0 keeps nothing; at least 1".into())));
+        for fault in self.train.options.faults() {
+            let key = keys::find(&format!("train.{}", fault.name)).expect("a test of keys.rs holds it");
+            faults.push((key.name, format!("{} is out of range; it must be {}", fault.value, fault.range)));
+        }
+        if let Some(root) = &self.mqtt.root {
+            let bad = root.is_empty() || root.contains(['+', '#', '\0']) || root.starts_with(['/', '$']);
+            if bad || root.ends_with('/') {
+                let words = format!("{root:?} is no topic; write one such as farm/7/graftd");
+                faults.push(("mqtt.root", words));
+            }
         }
         if self.store.patience_s < 10 {
-            return Err((
-                "store.patience_s",
-                format!("{} is too little; at least 10", self.store.patience_s),
-            ));
+            let words = format!("{} is too little; at least 10", self.store.patience_s);
+            faults.push(("store.patience_s", words));
         }
-        self.select.check()?;
-        self.train.schedule.check()?;
+        faults.extend(self.train.schedule.faults());
         if let Some(ms) = self.detect.max_latency_ms.filter(|ms| !(*ms > 0.0)) {
-            return Err(("detect.max_latency_ms", format!("{ms} is no time; above 0, or leave it out")));
+            faults.push(("detect.max_latency_ms", format!("{ms} is no time; above 0, or leave it out")));
         }
         if self.mqtt.max_packet < 1024 {
-            return Err(("mqtt.max_packet", format!("{} is too small; at least 1024", self.mqtt.max_packet)));
+            let words = format!("{} is too small; at least 1024", self.mqtt.max_packet);
+            faults.push(("mqtt.max_packet", words));
         }
-        Ok(())
+        faults
     }
 
     fn paths_from(&mut self, folder: &Path) {
         self.camera.paths_from(folder);
-        let optional = [&mut self.mqtt.password_file, &mut self.runtime.library];
-        let all = optional.into_iter().flatten().chain([&mut self.state_dir, &mut self.model.base]);
-        for path in all {
+        for path in self.paths() {
             *path = folder.join(&path);
         }
     }
+
+    /// Every path but the camera's.
+    fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let optional = [&mut self.mqtt.password_file, &mut self.runtime.library];
+        optional.into_iter().flatten().chain([&mut self.state_dir, &mut self.model.base])
+    }
+}
+
+/// The configuration that a file with this text says, and nothing else.
+#[cfg(test)]
+fn load_text(text: &str) -> Result<Config, ConfigError> {
+    tests::load(text, &[]).map(|loaded| loaded.config)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::capture::SourceSpec;
-
-    fn load(text: &str) -> Result<Config, ConfigError> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("graftd.toml");
-        fs::write(&path, text).expect("a file");
-        Config::load(&path)
-    }
-
-    #[test]
-    fn an_empty_file_is_the_default() {
-        assert_eq!(load("").expect("a configuration"), Config::default());
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        let text = toml::to_string(&Config::default()).expect("TOML");
-        assert_eq!(load(&text).expect("a configuration"), Config::default());
-    }
-
-    #[test]
-    fn an_unknown_key_is_named_with_its_line() {
-        for text in ["\n[camera]\nfsp = 2.0\n", "\n[train]\nepoch = 3\n"] {
-            let error = load(text).expect_err("a misspelt key").to_string();
-            let key = if text.contains("fsp") { "fsp" } else { "epoch" };
-            assert!(error.contains(key), "{error}");
-        }
-        let error = load("\n[camera]\nfsp = 2.0\n").expect_err("a misspelt key").to_string();
-        assert!(error.contains("graftd.toml:3:"), "{error}");
-    }
-
-    #[test]
-    fn a_value_out_of_range_is_named_with_its_key() {
-        for (text, key) in [
-            ("device = \"a/b\"", "device"),
-            ("[mqtt]\nroot = \"a/#\"", "mqtt.root"),
-            ("[camera]\nfps = 0.0", "camera.fps"),
-            ("[detect]\nconfidence = 1.5", "detect.confidence"),
-            ("[select]\nunsure_from = 0.8", "select.unsure_from"),
-        ] {
-            let error = load(text).expect_err("a wrong value").to_string();
-            assert!(error.contains(&format!("{key}: ")), "{error}");
-        }
-    }
-
-    #[test]
-    fn paths_are_relative_to_the_file() {
-        let config = load("state_dir = \"state\"\n[camera]\nsource = \"/frames\"").expect("a configuration");
-        assert!(config.state_dir.is_absolute() && config.state_dir.ends_with("state"));
-        assert_eq!(config.camera.source(), Some(SourceSpec::Folder("/frames".into())));
-        // The older key.
-        let config = load("[camera]\nfolder = \"frames\"").expect("a configuration");
-        let Some(SourceSpec::Folder(path)) = config.camera.source() else { panic!("{config:?}") };
-        assert!(path.is_absolute() && path.ends_with("frames"));
-        let both = load("[camera]\nfolder = \"frames\"\nsource = \"test\"").expect_err("two sources");
-        assert!(both.to_string().contains("camera.folder: "), "{both}");
-    }
-}
+mod tests;

@@ -37,17 +37,20 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+    /// The values that are out of their ranges: the key, and what to write.
+    pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
         if !(0.0..=24.0 * 365.0).contains(&self.every_hours) {
             let words = format!("{} is no number of hours; 0 to {}", self.every_hours, 24 * 365);
-            return Err(("train.every_hours", words));
+            faults.push(("train.every_hours", words));
         }
         if !(20.0..=150.0).contains(&self.max_celsius) {
-            return Err(("train.max_celsius", format!("{} is out of range; 20 to 150", self.max_celsius)));
+            let words = format!("{} is out of range; 20 to 150", self.max_celsius);
+            faults.push(("train.max_celsius", words));
         }
         if let Some(load) = self.max_load.filter(|load| !(*load > 0.0 && *load <= 100.0)) {
-            return Err(("train.max_load", format!("{load} is no load; above 0, at most 100")));
+            faults.push(("train.max_load", format!("{load} is no load; above 0, at most 100")));
         }
-        Ok(())
+        faults
     }
 }

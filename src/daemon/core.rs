@@ -29,7 +29,7 @@ use super::heart::{self, Heart};
 use super::probation::Probation;
 use super::runs::Run;
 use super::schedule::Scheduler;
-use super::{DaemonError, looks, machine, models};
+use super::{DaemonError, looks, machine, models, reload};
 
 /// The state is published at least so often, and after a change at most each second.
 const STATE_EVERY: Duration = Duration::from_secs(30);
@@ -77,6 +77,10 @@ pub(super) struct Core {
     pub probation: Probation,
     /// When the next run may start.
     pub schedule: Scheduler,
+    /// Reads the configuration again.
+    pub read_config: reload::Read,
+    /// What of the configuration is not in force.
+    pub config_faults: Vec<String>,
     /// Whether all parts go on.
     pub heart: Heart,
     started: Instant,
@@ -129,6 +133,8 @@ impl Core {
             link: None,
             probation: Probation::default(),
             schedule: Scheduler::new(),
+            read_config: Box::new(|| Err("it is not known where it was read from".into())),
+            config_faults: Vec::new(),
             heart: Heart::default(),
             started: now,
             frames: 0,
@@ -262,6 +268,10 @@ impl Core {
             }
             Event::Run(event) => self.run_goes_on(event),
             Event::RunEnded(outcome) => self.run_ended(*outcome),
+            Event::Reload => {
+                self.reload();
+                Ok(())
+            }
             // The loop looks at `stopping` next.
             Event::Stop => Ok(()),
         }
@@ -525,7 +535,7 @@ impl Core {
             disk_free_mb: self.store.free_space().map(|bytes| bytes >> 20),
             temperature: machine::temperature(),
             waits_for: self.schedule.waits_for.clone(),
-            faults: self.probation.trouble.iter().cloned().collect(),
+            faults: self.probation.trouble.iter().chain(&self.config_faults).cloned().collect(),
         }
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum Event {
     Run(TrainEvent),
     /// The run came to an end.
     RunEnded(Box<Result<Outcome, TrainError>>),
+    /// The configuration has changed.
+    Reload,
     /// Wakes the loop, so that it sees that somebody wants the daemon to stop.
     Stop,
 }

@@ -17,17 +17,19 @@ mod looks;
 mod machine;
 mod models;
 mod probation;
+mod reload;
 mod runs;
 mod schedule;
 
 pub use error::DaemonError;
+pub use reload::Read as ReadConfig;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::config::Config;
@@ -63,11 +65,12 @@ impl Stop {
 }
 
 impl Daemon {
-    /// Opens the store and the model and begins to work. Broker and camera may come later.
+    /// Opens the store and the model and begins to work. Broker and camera may come later. `read` reads the
+    /// configuration again when somebody says that it has changed.
     ///
     /// # Errors
     /// When one of them can't be opened; nothing runs then.
-    pub fn start(config: Config) -> Result<Daemon, DaemonError> {
+    pub fn start(config: Config, read: ReadConfig) -> Result<Daemon, DaemonError> {
         let store = Arc::new(Store::open_within(&config.state_dir, &config.store)?);
         let password = error::read_password(&config)?;
         let topics = Topics::new(config.mqtt.root.clone().unwrap_or(format!("graftd/{}", config.device)));
@@ -85,6 +88,7 @@ impl Daemon {
         let stopping = Arc::clone(&stop.stopping);
         let mut core =
             Core::open(config, Arc::clone(&store), topics, Arc::clone(&facts), events.clone(), stopping)?;
+        core.read_config = read;
         core.watch()?;
         let checked = Arc::clone(&store);
         thread::Builder::new().name("store-check".into()).spawn(move || {
@@ -118,19 +122,23 @@ impl Daemon {
     }
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT; SIGHUP has the configuration read again.
 ///
 /// # Errors
 /// When it can't start, or ends by itself.
-pub fn run(config: Config) -> Result<(), DaemonError> {
+pub fn run(config: Config, read: ReadConfig) -> Result<(), DaemonError> {
     // Until it has started a signal ends the process at once, which the store survives.
-    let daemon = Daemon::start(config)?;
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let daemon = Daemon::start(config, read)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let handle = signals.handle();
     let stop = daemon.stop.clone();
     thread::Builder::new().name("signals".into()).spawn(move || {
-        if signals.forever().next().is_some() {
-            stop.stop();
+        for signal in signals.forever() {
+            match signal {
+                // An error says that the daemon ends.
+                SIGHUP => drop(stop.events.send(Event::Reload)),
+                _ => stop.stop(),
+            }
         }
     })?;
     let ended = daemon.join();

@@ -1,7 +1,7 @@
 //! Which runtime is taken.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,31 @@ pub fn open(choice: &RuntimeChoice) -> Result<Box<dyn Runtime>, RuntimeError> {
             other => other,
         },
     }
+}
+
+/// The libonnxruntime that [`open`] would load: this one, or one from the usual places. It is not loaded.
+///
+/// # Errors
+/// When it is not there, or this binary was built without ONNX Runtime.
+#[cfg(feature = "ort")]
+pub fn library(configured: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+    use super::library::{Found, find};
+    match find(configured) {
+        // A mere name is for the system's loader to find.
+        Found::Named(path) if path.is_file() || path.components().count() == 1 => Ok(path),
+        Found::Named(path) => Err(RuntimeError::Library { path, message: "there is no such file".into() }),
+        Found::Here(path) => Ok(path),
+        Found::Nowhere(searched) => Err(RuntimeError::NoLibrary { searched }),
+    }
+}
+
+/// As with ONNX Runtime, which this binary was built without.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "ort"))]
+pub fn library(_configured: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+    Err(RuntimeError::NotBuilt("ONNX Runtime"))
 }
 
 #[cfg(feature = "ort")]

@@ -29,7 +29,7 @@ mod pure;
 mod telemetry;
 mod value;
 
-pub use choice::{RuntimeChoice, RuntimeKind, UnknownRuntime, open};
+pub use choice::{RuntimeChoice, RuntimeKind, UnknownRuntime, library, open};
 pub use telemetry::forbid_telemetry;
 pub use value::Value;
 

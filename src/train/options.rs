@@ -270,44 +270,57 @@ impl Default for TrainOptions {
 impl TrainOptions {
     /// Every option within its range.
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        let complain = |name: &str, value: String, range: &str| {
-            Err(TrainError::Option(format!("{name} is {value}, but it must be {range}")))
-        };
-        if self.epochs == 0 {
-            return complain("epochs", "0".into(), "at least 1");
+        match self.faults().first() {
+            Some(fault) => Err(TrainError::Option(fault.to_string())),
+            None => Ok(()),
         }
-        if !(1..=MAX_BATCH).contains(&self.batch) {
-            return complain("batch", self.batch.to_string(), &format!("from 1 to {MAX_BATCH}"));
-        }
-        if !(1..=MAX_VIEWS).contains(&self.views) {
-            return complain("views", self.views.to_string(), &format!("from 1 to {MAX_VIEWS}"));
-        }
-        if let Rate::Fixed(lr) = self.lr
-            && !(lr > 0.0 && lr.is_finite())
-        {
-            return complain("lr", lr.to_string(), "above 0, or auto");
-        }
-        if !(0.0..=1.0).contains(&self.lr_before_last) {
-            return complain("lr_before_last", self.lr_before_last.to_string(), "from 0 to 1");
-        }
-        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            return complain("weight_decay", self.weight_decay.to_string(), "0 or more");
-        }
-        if !(0.0..=1.0).contains(&self.mosaic) {
-            return complain("mosaic", self.mosaic.to_string(), "from 0 to 1");
-        }
-        if !(0.0..1.0).contains(&self.gate_confidence) {
-            let range = "from 0 to below 1 (no number of pictures makes sure)";
-            return complain("gate_confidence", self.gate_confidence.to_string(), range);
-        }
-        if !(0.0..1.0).contains(&self.replay) {
-            return complain("replay", self.replay.to_string(), "from 0 to below 1");
-        }
-        match self.max_minutes {
-            Some(minutes) if !(minutes > 0.0 && minutes < 1e6) => {
-                complain("max_minutes", minutes.to_string(), "above 0")
+    }
+
+    /// The options that are out of their ranges.
+    pub fn faults(&self) -> Vec<OutOfRange> {
+        let mut faults = Vec::new();
+        let mut require = |holds: bool, name, value: &dyn fmt::Display, range: &str| {
+            if !holds {
+                faults.push(OutOfRange { name, value: value.to_string(), range: range.to_owned() });
             }
-            _ => Ok(()),
+        };
+        require(self.epochs > 0, "epochs", &self.epochs, "at least 1");
+        let batch = (1..=MAX_BATCH).contains(&self.batch);
+        require(batch, "batch", &self.batch, &format!("from 1 to {MAX_BATCH}"));
+        let views = (1..=MAX_VIEWS).contains(&self.views);
+        require(views, "views", &self.views, &format!("from 1 to {MAX_VIEWS}"));
+        if let Rate::Fixed(lr) = self.lr {
+            require(lr > 0.0 && lr.is_finite(), "lr", &lr, "above 0, or auto");
         }
+        let before_last = (0.0..=1.0).contains(&self.lr_before_last);
+        require(before_last, "lr_before_last", &self.lr_before_last, "from 0 to 1");
+        let decay = self.weight_decay >= 0.0 && self.weight_decay.is_finite();
+        require(decay, "weight_decay", &self.weight_decay, "0 or more");
+        require((0.0..=1.0).contains(&self.mosaic), "mosaic", &self.mosaic, "from 0 to 1");
+        let range = "from 0 to below 1 (no number of pictures makes sure)";
+        let gate = (0.0..1.0).contains(&self.gate_confidence);
+        require(gate, "gate_confidence", &self.gate_confidence, range);
+        require((0.0..1.0).contains(&self.replay), "replay", &self.replay, "from 0 to below 1");
+        if let Some(minutes) = self.max_minutes {
+            require(minutes > 0.0 && minutes < 1e6, "max_minutes", &minutes, "above 0");
+        }
+        faults
+    }
+}
+
+/// An option that is out of its range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfRange {
+    /// Which.
+    pub name: &'static str,
+    /// What it is.
+    pub value: String,
+    /// What it must be.
+    pub range: String,
+}
+
+impl fmt::Display for OutOfRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}, but it must be {}", self.name, self.value, self.range)
     }
 }
