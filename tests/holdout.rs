@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod support;
+#[allow(dead_code, reason = "this file uses a part of it")]
 #[path = "support/variant.rs"]
 mod variant;
 
@@ -21,10 +22,11 @@ use graftd::train::{
 use serde_json::{Value, json};
 use support::samples::{a_box, new_labels, new_sample};
 
+const TILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/treecrowns/images/train");
+
 /// The demo's training tiles.
 fn tiles() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/treecrowns/images/train");
-    let mut tiles: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut tiles: Vec<PathBuf> = fs::read_dir(TILES).unwrap().map(|entry| entry.unwrap().path()).collect();
     tiles.sort();
     tiles
 }
@@ -56,7 +58,11 @@ impl Device {
     }
 
     fn import(&self, share: f64, data: &Path) -> Value {
-        self.graftd(share, &["import", data.to_str().unwrap()])
+        let data = data.to_str().unwrap();
+        match data.ends_with(".json") {
+            true => self.graftd(share, &["import", data, "--images", TILES]),
+            false => self.graftd(share, &["import", data]),
+        }
     }
 
     fn samples(&self) -> Vec<Sample> {
@@ -85,7 +91,9 @@ impl Device {
 
 /// A COCO file of these pictures with a box of this width on each, which says nothing of parts.
 fn coco(folder: &Path, pictures: &[PathBuf], width: f64) -> PathBuf {
-    let images = pictures.iter().enumerate().map(|(id, picture)| json!({"id": id, "file_name": picture}));
+    let name = |picture: &PathBuf| picture.file_name().unwrap().to_string_lossy().into_owned();
+    let image = |(id, name)| json!({"id": id, "file_name": name, "width": 400, "height": 400});
+    let images = pictures.iter().map(name).enumerate().map(image);
     let boxes = (0..pictures.len())
         .map(|id| json!({"id": id, "image_id": id, "category_id": 1, "bbox": [40.0, 50.0, width, 60.0]}));
     let path = folder.join("coco.json");
@@ -133,7 +141,8 @@ fn what_is_held_out_stays_so_whatever_is_said_later() {
     }
     // By a data set that divides them the other way round.
     let reversed = folder.path().join("reversed");
-    let yaml = other_way_round(&reversed, &device.open(), &device.samples());
+    let samples = device.samples();
+    let yaml = other_way_round(&reversed, &device.open(), &samples);
     assert_eq!(device.import(0.5, &yaml)["labelled"], tiles.len());
     assert_eq!(device.parts(), parts);
 
