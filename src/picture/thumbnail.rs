@@ -77,12 +77,18 @@ impl Thumbnail {
 /// A thumbnail that is ready to be compared with many.
 #[derive(Debug, Clone)]
 pub struct Levelled {
-    /// Brightness around the mean, in the order of parts: each part's cells lie side by side.
-    cells: Vec<[f32; CELLS]>,
-    /// The least and the greatest brightness of each cell and its neighbours: what a shift may bring there.
-    low: Vec<[f32; CELLS]>,
-    high: Vec<[f32; CELLS]>,
+    parts: Vec<Part>,
     contrast: f32,
+}
+
+/// A part's cells: what is compared at a time lies side by side.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// Brightness around the thumbnail's mean.
+    cells: [f32; CELLS],
+    /// The least and the greatest brightness of each cell and its neighbours: what a shift may bring there.
+    low: [f32; CELLS],
+    high: [f32; CELLS],
 }
 
 impl Levelled {
@@ -91,11 +97,11 @@ impl Levelled {
         let sum: u32 = thumbnail.0.iter().map(|&cell| u32::from(cell)).sum();
         let mean = sum as f32 / Thumbnail::BYTES as f32;
         let at = |x: usize, y: usize| f32::from(thumbnail.0[y * SIDE + x]) - mean;
-        let none = || vec![[0.0; CELLS]; PARTS];
-        let mut levelled = Levelled { cells: none(), low: none(), high: none(), contrast: 0.0 };
+        let none = Part { cells: [0.0; CELLS], low: [0.0; CELLS], high: [0.0; CELLS] };
+        let mut levelled = Levelled { parts: vec![none; PARTS], contrast: 0.0 };
         let mut squares = 0.0;
-        for part in 0..PARTS {
-            let (left, top) = (part % (SIDE / PART) * PART, part / (SIDE / PART) * PART);
+        for (index, part) in levelled.parts.iter_mut().enumerate() {
+            let (left, top) = (index % (SIDE / PART) * PART, index / (SIDE / PART) * PART);
             for cell in 0..CELLS {
                 let (x, y) = (left + cell % PART, top + cell / PART);
                 let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
@@ -105,9 +111,7 @@ impl Levelled {
                         high = high.max(at(nx, ny));
                     }
                 }
-                levelled.cells[part][cell] = at(x, y);
-                levelled.low[part][cell] = low;
-                levelled.high[part][cell] = high;
+                (part.cells[cell], part.low[cell], part.high[cell]) = (at(x, y), low, high);
                 squares += at(x, y).powi(2);
             }
         }
@@ -159,15 +163,14 @@ impl Levelled {
 
     /// The mean difference in a part.
     fn part(&self, other: &Levelled, gain: f32, part: usize) -> f32 {
-        let (cells, low, high) = (&self.cells[part], &self.low[part], &self.high[part]);
-        let (other_cells, other_low, other_high) = (&other.cells[part], &other.low[part], &other.high[part]);
-        // `f32::max` minds NaN, which there is none of here, and takes thrice as long for it.
+        let (own, other) = (&self.parts[part], &other.parts[part]);
+        // There is no NaN here, which `f32::max` would mind.
         let larger = |a: f32, b: f32| if a > b { a } else { b };
         let outside = |value: f32, low: f32, high: f32| larger(larger(low - value, value - high), 0.0);
         let mut differences = [0.0; CELLS];
         for i in 0..CELLS {
-            let there = outside(cells[i], other_low[i] * gain, other_high[i] * gain);
-            let here = outside(other_cells[i] * gain, low[i], high[i]);
+            let there = outside(own.cells[i], other.low[i] * gain, other.high[i] * gain);
+            let here = outside(other.cells[i] * gain, own.low[i], own.high[i]);
             differences[i] = larger(there, here);
         }
         differences.iter().sum::<f32>() / CELLS as f32
