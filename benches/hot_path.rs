@@ -10,15 +10,19 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use divan::Bencher;
 use graftd::dataset::DataSet;
 use graftd::label::LabelBox;
-use graftd::picture::Picture;
+use graftd::picture::{Picture, Thumbnail};
+use graftd::select::{KeptLook, SelectOptions, Selector};
 use graftd::yolo::assign::Assigner;
 use graftd::yolo::criterion::{Criterion, Gains};
 use graftd::yolo::decode::detections_of_maps;
+use graftd::yolo::detection::Detection;
 use graftd::yolo::letterbox::{Fit, letterbox};
+use graftd::yolo::look::{Look, Sighting};
 use graftd::yolo::maps::{HeadShape, Level, RawMaps};
 use graftd::yolo::nms::Keep;
 use rand::{RngExt, SeedableRng};
@@ -36,8 +40,12 @@ fn main() {
                 "criterion" => counted(|| scene.criterion()),
                 "decode" => counted(|| scene.decode()),
                 "letterbox" => counted(|| scene.letterbox()),
+                "select" => {
+                    let mut yard = Yard::new(KEPT);
+                    counted(|| yard.decide());
+                }
                 _ => {
-                    eprintln!("there is no {name:?}; there are criterion, decode, letterbox");
+                    eprintln!("there is no {name:?}; there are criterion, decode, letterbox, select");
                     std::process::exit(2);
                 }
             }
@@ -117,6 +125,75 @@ impl Scene {
         letterbox(&self.picture, (height, width), Fit::Exact, &mut pixels);
         pixels.len()
     }
+}
+
+/// So many kept frames a selector remembers.
+const KEPT: usize = 512;
+
+/// Pooled features of a YOLO11n: mean and maximum of 64, 128 and 256 channels.
+const FEATURES: usize = 896;
+
+/// Channels of a backbone go together: what they say of a view can be said in a few numbers.
+const CAUSES: usize = 12;
+
+/// A fixed camera whose frames differ in a small thing alone: comparing them takes longest.
+struct Yard {
+    selector: Selector,
+    frames: Vec<(Picture, Look)>,
+    next: usize,
+    clock: Instant,
+}
+
+impl Yard {
+    fn new(kept: usize) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(2);
+        let data = DataSet::open(Path::new("demo/treecrowns/data.yaml")).expect("the demo's pictures");
+        let ground = Picture::open(&data.train[0].picture).expect("a picture");
+        let mut view = Picture::filled(640, 480, [0; 3]);
+        for (x, y) in [(0, 0), (400, 0), (0, 400), (400, 400)] {
+            view.paste(&ground, x, y);
+        }
+        let effects: Vec<f32> = (0..FEATURES * CAUSES).map(|_| random.random_range(-1.0_f32..1.0)).collect();
+        let mut frame = || {
+            let mut picture = view.clone();
+            let [x, y] = [600, 440].map(|end| random.random_range(0.0..end as f32));
+            picture.draw_box([x, y, x + 30.0, y + 30.0], 15, [240, 230, 20]);
+            let causes: [f32; CAUSES] = std::array::from_fn(|_| random.random_range(-1.0..1.0));
+            let features = effects.chunks(CAUSES).map(|of| of.iter().zip(&causes).map(|(a, b)| a * b).sum());
+            let features =
+                features.map(|value: f32| value + 0.1 * random.random_range(-1.0_f32..1.0)).collect();
+            let detection = Detection { x1: x, y1: y, x2: x + 30.0, y2: y + 30.0, score: 0.6, class: 0 };
+            let look = Look {
+                found: vec![detection],
+                sightings: vec![Sighting { detection, rival: Some((1, 0.2)) }],
+                features,
+            };
+            (picture, look)
+        };
+        // A budget of none: what is kept stays the same however often this is measured.
+        let options = SelectOptions { per_hour: 0, ..SelectOptions::default() };
+        let mut selector = Selector::new(options, &["weed".into(), "thistle".into()], 1);
+        for _ in 0..kept {
+            let (picture, Look { features, .. }) = frame();
+            selector.remember(KeptLook { thumbnail: Thumbnail::of(&picture), features }, &[0]);
+        }
+        let frames = (0..16).map(|_| frame()).collect();
+        Yard { selector, frames, next: 0, clock: Instant::now() }
+    }
+
+    fn decide(&mut self) -> usize {
+        let (picture, look) = &self.frames[self.next % self.frames.len()];
+        self.next += 1;
+        self.clock += Duration::from_secs(1);
+        usize::from(self.selector.decide(picture, look, false, self.clock).is_some())
+    }
+}
+
+/// Whether a camera's frame of 640 × 480 px is worth keeping, beside so many kept ones.
+#[divan::bench(args = [0, KEPT])]
+fn select(bencher: Bencher, kept: usize) {
+    let mut yard = Yard::new(kept);
+    bencher.bench_local(|| yard.decide());
 }
 
 fn shape_of(side: usize, classes: usize) -> HeadShape {

@@ -1,20 +1,28 @@
 //! How many labels it takes: frames that the selection keeps against frames taken at random.
 //!
 //! ```sh
-//! make selection                       # five seeds on the drawn stream
-//! make selection ARGS="--seeds 1"
+//! make selection                                    # five seeds of three streams
+//! make selection ARGS="--stream field --seeds 1"    # one of them: yard, field or flight
+//! make selection ARGS="--first 100"                 # seeds 100 to 104
 //! ```
 //!
-//! The stream (`tests/support/stream.rs`) is what a fixed camera sees: scenes of some frames, many of them dull,
-//! two classes common and two rare. Both ways begin with the same few frames taken at random. Then, in rounds as a
-//! device lives them, some frames of the next stretch are kept and labelled with the truth, the head is trained on
-//! all labels there are, and the model that comes of it looks at the next stretch. The selection is the daemon's
-//! own, with its budget, its floor of random frames and its other defaults; the other way takes as many frames of
-//! the same stretch at random. The hold-out is random for both, and not counted. Figures are mAP50 on pictures
-//! that no run has seen, every class as frequent as the others.
+//! *Yard* is the drawn stream that the selection was tuned on, with seeds below 100; *field* is drawn too, of other
+//! things, as dull as it happens, and nothing was tuned on it (`tests/support/stream.rs`). *Flight* is a drone's over
+//! the bundled pictures (`tests/support/flight.rs`).
+//!
+//! Both ways begin with the same few frames taken at random. Then, in rounds as a device lives them, as many frames
+//! of the next stretch as there are labels are kept and labelled with the truth, the head is trained on all labels
+//! there are, and the model that comes of it looks at the next stretch. The selection is the daemon's own, with its budget, its floor of
+//! random frames and its other defaults; the other way takes as many frames of the same stretch at random, or as
+//! many as were due where the selection kept fewer. Every training has about as many steps as one with all labels
+//! has in `--epochs`, so that it is labels that make the difference and not steps. The hold-out is random for both,
+//! and not counted. Figures are mAP50 on pictures that no run has seen; of the drawn streams every class is as
+//! frequent on these as the others.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the benchmark")]
 
+#[path = "../tests/support/flight.rs"]
+mod flight;
 #[path = "../tests/support/stream.rs"]
 mod stream;
 #[path = "../tests/support/variant.rs"]
@@ -24,30 +32,42 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use flight::{Country, Flight};
 use graftd::dataset::Example;
 use graftd::detect::Detector;
-use graftd::picture::Picture;
 use graftd::runtime::{self, Runtime, RuntimeChoice, RuntimeKind, SessionOptions};
 use graftd::select::{SelectOptions, Selector};
-use graftd::train::{Control, Folders, TrainOptions, TrainingSet, Turns, fine_tune, forget_checkpoint};
+use graftd::train::{Control, Folders, TrainOptions, TrainingSet, fine_tune, forget_checkpoint};
 use graftd::yolo::nms::Keep;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use stream::{CLASSES, Stream};
+use stream::{FIELD, Frame, Stream, World, YARD};
 
 /// The size of everything.
 #[derive(Debug, Clone, Copy)]
 struct Scale {
     side: usize,
-    /// Labels that both begin with, and that each round adds.
+    /// Labels that both begin with; each round doubles them.
     labels: usize,
     rounds: usize,
-    /// Frames of a round's stretch.
+    /// Frames of the first stretch; the next are longer as more of their frames are kept.
     frames: usize,
     holdout: usize,
     test: usize,
     epochs: u32,
+}
+
+impl Scale {
+    /// Labels after a round.
+    fn after(&self, round: usize) -> usize {
+        self.labels << round
+    }
+
+    /// Frames that a round's stretch has, and that are kept of it.
+    fn stretch(&self, round: usize) -> (usize, usize) {
+        (self.frames << (round - 1), self.labels << (round - 1))
+    }
 }
 
 /// A way to choose.
@@ -57,55 +77,139 @@ enum Way {
     Selected,
 }
 
+/// Where frames come from.
+enum Source {
+    Drawn(&'static World),
+    Flight(Country),
+}
+
+impl Source {
+    fn names(&self) -> Vec<&'static str> {
+        match self {
+            Source::Drawn(world) => world.classes.map(|(name, ..)| name).to_vec(),
+            Source::Flight(_) => vec!["tree"],
+        }
+    }
+
+    fn frames(&self, side: u32, seed: u64, stretch: u64) -> Box<dyn Iterator<Item = Frame> + '_> {
+        let own = 1000 * seed + stretch;
+        match self {
+            Source::Drawn(world) => {
+                let mut stream = Stream::new(world, side, seed, own);
+                Box::new(std::iter::repeat_with(move || stream.frame()))
+            }
+            Source::Flight(country) => Box::new(Flight::new(country, side, own)),
+        }
+    }
+
+    fn test(&self, scale: Scale, seed: u64) -> Vec<Frame> {
+        match self {
+            Source::Drawn(world) => {
+                let mut even = Stream::even(world, scale.side as u32, seed, 1000 * seed + 1);
+                (0..scale.test).map(|_| even.frame()).collect()
+            }
+            Source::Flight(country) => country.test(scale.side as u32),
+        }
+    }
+
+    fn holdout(&self, scale: Scale, seed: u64, random: &mut ChaCha8Rng) -> Vec<Frame> {
+        match self {
+            Source::Drawn(_) => pick(self.frames(scale.side as u32, seed, 4), scale.holdout, random),
+            Source::Flight(country) => {
+                let held = country.held(scale.side as u32, random);
+                held.into_iter().take(scale.holdout).collect()
+            }
+        }
+    }
+}
+
+/// So many frames far from each other, with a thing on one at least.
+fn pick(mut frames: impl Iterator<Item = Frame>, count: usize, random: &mut ChaCha8Rng) -> Vec<Frame> {
+    loop {
+        let picked: Vec<Frame> = (0..count).filter_map(|_| frames.nth(random.random_range(10..40))).collect();
+        if picked.iter().any(|frame| !frame.labels.is_empty()) {
+            return picked;
+        }
+    }
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let value = |name: &str, default: usize| -> usize {
+    let word = |name: &str| {
         let at = arguments.iter().position(|argument| argument == name);
-        at.map_or(default, |at| arguments[at + 1].parse().unwrap())
+        at.map(|at| arguments[at + 1].as_str())
     };
+    let value = |name: &str, default: usize| word(name).map_or(default, |word| word.parse().unwrap());
     let scale = Scale {
         side: value("--side", 160),
         labels: value("--labels", 10),
-        rounds: value("--rounds", 4),
-        frames: value("--frames", 500),
+        rounds: value("--rounds", 2),
+        frames: value("--frames", 400),
         holdout: value("--holdout", 16),
-        test: value("--test", 80),
-        epochs: value("--epochs", 20) as u32,
+        test: value("--test", 60),
+        epochs: value("--epochs", 12) as u32,
     };
-    let seeds: Vec<u64> =
-        (value("--first", 0)..value("--first", 0) + value("--seeds", 5)).map(|s| s as u64).collect();
-    let rows: Vec<[Vec<f64>; 2]> = seeds.iter().map(|&seed| drawn(scale, seed)).collect::<Result<_>>()?;
-    println!("The drawn stream, {scale:?}");
-    table(&rows, |round| scale.labels * (round + 1));
+    let first = value("--first", 0);
+    let seeds: Vec<u64> = (first..first + value("--seeds", 5)).map(|seed| seed as u64).collect();
+    println!("{scale:?}, seeds {seeds:?}");
+    for name in ["yard", "field", "flight"] {
+        if word("--stream").is_some_and(|wanted| wanted != name) {
+            continue;
+        }
+        let source = match name {
+            "yard" => Source::Drawn(&YARD),
+            "field" => Source::Drawn(&FIELD),
+            _ => Source::Flight(Country::open()),
+        };
+        let rows: Vec<[Vec<f64>; 2]> =
+            seeds.iter().map(|&seed| one_seed(&source, scale, seed)).collect::<Result<_>>()?;
+        println!("\n{name}");
+        table(&rows, scale);
+    }
     Ok(())
 }
 
 /// Means over the seeds, and with how many labels the selection has what chance has with all.
-fn table(rows: &[[Vec<f64>; 2]], labels: impl Fn(usize) -> usize) {
-    let rounds = rows[0][0].len();
+fn table(rows: &[[Vec<f64>; 2]], scale: Scale) {
+    let rounds = scale.rounds;
     println!(
         "| labels | random: mAP50 | selected: mAP50 | selected is better by | in seeds |\n|--:|--:|--:|--:|--:|"
     );
-    let mean = |way: usize, round: usize| rows.iter().map(|r| r[way][round]).sum::<f64>() / rows.len() as f64;
-    for round in 0..rounds {
+    let means = |way: usize| -> Vec<f64> {
+        (0..=rounds)
+            .map(|round| rows.iter().map(|r| r[way][round]).sum::<f64>() / rows.len() as f64)
+            .collect()
+    };
+    let [random, selected] = [means(0), means(1)];
+    for round in 0..=rounds {
         let wins = rows.iter().filter(|row| row[1][round] > row[0][round]).count();
-        let (random, selected) = (mean(0, round), mean(1, round));
         println!(
-            "| {} | {random:.3} | {selected:.3} | {:+.3} | {wins} of {} |",
-            labels(round),
-            selected - random,
+            "| {} | {:.3} | {:.3} | {:+.3} | {wins} of {} |",
+            scale.after(round),
+            random[round],
+            selected[round],
+            selected[round] - random[round],
             rows.len()
         );
     }
-    let last = mean(0, rounds - 1);
-    match (0..rounds).find(|&round| mean(1, round) >= last) {
-        Some(round) => println!(
-            "\nWhat {} random labels reach ({last:.3}), {} selected ones reach.\n",
-            labels(rounds - 1),
-            labels(round)
-        ),
-        None => println!("\nThe selection does not reach what {} random labels do.\n", labels(rounds - 1)),
+    let (last, all) = (random[rounds], scale.after(rounds));
+    match reached(&selected, last) {
+        Some(round) => {
+            let needed = scale.labels as f64 * round.exp2();
+            let share = 100.0 * needed / all as f64;
+            println!(
+                "\nWhat {all} random labels reach ({last:.3}), {needed:.0} selected ones reach: {share:.0} %."
+            );
+        }
+        None => println!("\nThe selection does not reach what {all} random labels do ({last:.3})."),
     }
+}
+
+/// The round, and the part of the one after it, in which a curve comes to a value.
+fn reached(curve: &[f64], value: f64) -> Option<f64> {
+    let after = curve.iter().position(|&figure| figure >= value)?;
+    let Some(before) = after.checked_sub(1) else { return Some(0.0) };
+    Some(before as f64 + (value - curve[before]) / (curve[after] - curve[before]))
 }
 
 fn open_runtime() -> Result<Box<dyn Runtime>> {
@@ -113,10 +217,10 @@ fn open_runtime() -> Result<Box<dyn Runtime>> {
 }
 
 /// mAP50 after each round, at random and selected.
-fn drawn(scale: Scale, seed: u64) -> Result<[Vec<f64>; 2]> {
+fn one_seed(source: &Source, scale: Scale, seed: u64) -> Result<[Vec<f64>; 2]> {
     let folder = tempfile::tempdir()?;
     let runtime = open_runtime()?;
-    let names = CLASSES.map(|(name, _)| name);
+    let names = source.names();
     let start = folder.path().join("start.onnx");
     let mut base = variant::resized(Path::new("models/base.onnx"), scale.side, names[0]);
     for classes in 2..=names.len() {
@@ -124,70 +228,55 @@ fn drawn(scale: Scale, seed: u64) -> Result<[Vec<f64>; 2]> {
     }
     std::fs::write(&start, base.encode())?;
     let side = scale.side as u32;
-    let mut even = Stream::even(side, seed, 1000 * seed + 1);
-    let test =
-        (0..scale.test).map(|i| even.frame().save(&folder.path().join("test"), &i.to_string())).collect();
-    let mut before = Stream::new(side, seed, 1000 * seed + 2);
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut pick = |count: usize, name: &str| -> Vec<Example> {
-        let mut picked = Vec::new();
-        while picked.len() < count {
-            let frame = before.frame();
-            if random.random_range(0..20) == 0 {
-                picked.push(frame.save(&folder.path().join(name), &picked.len().to_string()));
-            }
-        }
-        picked
+    let save = |frames: &[Frame], name: &str| -> Vec<Example> {
+        let save =
+            |(number, frame): (usize, &Frame)| frame.save(&folder.path().join(name), &number.to_string());
+        frames.iter().enumerate().map(save).collect()
     };
-    let mut holdout = pick(scale.holdout, "holdout");
-    while holdout.iter().all(|example| example.labels.is_empty()) {
-        holdout = pick(scale.holdout, "holdout");
-    }
-    let world = World {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let test = save(&source.test(scale, seed), "test");
+    let holdout = save(&source.holdout(scale, seed, &mut random), "holdout");
+    let first = save(&pick(source.frames(side, seed, 2), scale.labels, &mut random), "first");
+    let bench = Bench {
         folder: folder.path(),
         names: &names,
         scale,
         seed,
         runtime: &*runtime,
         start: &start,
-        turns: TrainOptions::default().turns,
         holdout,
         test,
     };
-    let mut first = pick(scale.labels, "first");
-    while first.iter().all(|example| example.labels.is_empty()) {
-        first = pick(scale.labels, "first");
-    }
-    let mut figures = [Vec::new(), Vec::new()];
+    let begun = bench.train(&first)?;
+    let begun_at = bench.measure(&begun)?;
+    let mut figures = [vec![begun_at], vec![begun_at]];
     for (way, figures) in [Way::Random, Way::Selected].into_iter().zip(&mut figures) {
         let started = Instant::now();
         let mut labelled = first.clone();
-        let mut model = world.train(&labelled)?;
-        figures.push(world.measure(&model)?);
-        let mut selector = world.selector(scale.labels, scale.frames);
-        let mut stream = Stream::new(side, seed, 1000 * seed + 3);
+        let mut model = begun.clone();
+        let mut selector = bench.selector(scale.labels, scale.frames);
+        let mut stream = source.frames(side, seed, 3);
         let mut clock = Instant::now();
-        for round in 1..scale.rounds {
-            let mut frames = (0..scale.frames).map(|_| stream.frame()).collect::<Vec<_>>();
+        for round in 1..=scale.rounds {
+            let (length, due) = scale.stretch(round);
+            let frames: Vec<Frame> = stream.by_ref().take(length).collect();
             let kept = match way {
-                Way::Random => world.at_random(frames.len(), round),
-                Way::Selected => {
-                    let pictures: Vec<&Picture> = frames.iter().map(|frame| &frame.picture).collect();
-                    world.selected(&model, &pictures, &mut selector, &mut clock)?
-                }
+                Way::Random => bench.at_random(length, due, round),
+                Way::Selected => bench.selected(&model, &frames, due, &mut selector, &mut clock)?,
             };
-            let of = |class: u32| {
-                kept.iter().filter(|&&i| frames[i].labels.iter().any(|label| label.class == class)).count()
-            };
-            let shown = [0, 1, 2, 3].map(of);
+            let shown: Vec<usize> = (0..names.len() as u32)
+                .map(|class| {
+                    let shows = |&&i: &&usize| frames[i].labels.iter().any(|label| label.class == class);
+                    kept.iter().filter(shows).count()
+                })
+                .collect();
             let dull = kept.iter().filter(|&&i| frames[i].labels.is_empty()).count();
             for (number, &index) in kept.iter().enumerate() {
-                let folder = world.folder.join(format!("{way:?}"));
+                let folder = bench.folder.join(format!("{way:?}"));
                 labelled.push(frames[index].save(&folder, &format!("{round}-{number}")));
             }
-            frames.clear();
-            model = world.train(&labelled)?;
-            figures.push(world.measure(&model)?);
+            model = bench.train(&labelled)?;
+            figures.push(bench.measure(&model)?);
             eprintln!("  {way:?} round {round}: {} kept, classes on {shown:?}, dull {dull}", kept.len());
         }
         eprintln!("seed {seed}: {way:?} {figures:.3?} in {:.0?}", started.elapsed());
@@ -195,30 +284,28 @@ fn drawn(scale: Scale, seed: u64) -> Result<[Vec<f64>; 2]> {
     Ok(figures)
 }
 
-struct World<'a> {
+struct Bench<'a> {
     folder: &'a Path,
     names: &'a [&'a str],
     scale: Scale,
     seed: u64,
     runtime: &'a dyn Runtime,
     start: &'a Path,
-    turns: Turns,
     holdout: Vec<Example>,
     test: Vec<Example>,
 }
 
-impl World<'_> {
+impl Bench<'_> {
     /// The head trained on these from the start; the file.
     fn train(&self, labelled: &[Example]) -> Result<PathBuf> {
         let classes = self.names.iter().map(|name| (*name).to_owned()).collect();
         let set = TrainingSet { classes, train: labelled.to_vec(), holdout: self.holdout.clone() };
+        let all = self.scale.after(self.scale.rounds);
         let options = TrainOptions {
-            epochs: self.scale.epochs,
+            epochs: (self.scale.epochs as usize * all / labelled.len()) as u32,
             seed: self.seed,
-            views: 4,
             patience: 0,
             threads: 1,
-            turns: self.turns,
             ..TrainOptions::default()
         };
         let cache = self.folder.join("features");
@@ -226,7 +313,7 @@ impl World<'_> {
         let outcome =
             fine_tune(self.start, &set, &options, self.runtime, folders, &mut |_| {}, &Control::new())?;
         forget_checkpoint(&cache)?;
-        let model = self.folder.join("model.onnx");
+        let model = self.folder.join(format!("model-{}.onnx", labelled.len()));
         std::fs::write(&model, &outcome.model)?;
         Ok(model)
     }
@@ -250,28 +337,29 @@ impl World<'_> {
     fn selected(
         &self,
         model: &Path,
-        pictures: &[&Picture],
+        frames: &[Frame],
+        due: usize,
         selector: &mut Selector,
         clock: &mut Instant,
     ) -> Result<Vec<usize>> {
         let mut detector = self.detector(model)?;
         selector.follow(detector.classes());
         let mut kept = Vec::new();
-        for (index, picture) in pictures.iter().enumerate() {
+        for (index, Frame { picture, .. }) in frames.iter().enumerate() {
             *clock += Duration::from_secs(1);
             let look = detector.look(picture, &Keep::to_use())?;
-            if selector.decide(picture, &look, false, *clock).is_some() && kept.len() < self.scale.labels {
+            if selector.decide(picture, &look, false, *clock).is_some() && kept.len() < due {
                 kept.push(index);
             }
         }
         Ok(kept)
     }
 
-    fn at_random(&self, frames: usize, round: usize) -> Vec<usize> {
+    fn at_random(&self, frames: usize, due: usize, round: usize) -> Vec<usize> {
         let mut random = ChaCha8Rng::seed_from_u64(100 * self.seed + round as u64);
         let mut order: Vec<usize> = (0..frames).collect();
         order.shuffle(&mut random);
-        order.truncate(self.scale.labels);
+        order.truncate(due);
         order
     }
 }

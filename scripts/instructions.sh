@@ -11,7 +11,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 echo "| for one picture of 640 px, 80 classes | million instructions |"
 echo "|---|--:|"
-for name in criterion decode letterbox; do
+for name in criterion decode letterbox select; do
     # One thread: others are counted whenever they happen to run.
     RAYON_NUM_THREADS=1 valgrind --tool=callgrind --collect-atstart=no --toggle-collect='hot_path::counted*' \
         --callgrind-out-file="$scratch/$name" "$program" --count "$name" 2>"$scratch/log" >/dev/null || { cat "$scratch/log" >&2; exit 1; }

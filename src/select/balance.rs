@@ -5,7 +5,7 @@ use crate::yolo::detection::Detection;
 /// Of what was counted so much is left when another frame is kept: about the last two hundred tell.
 const FADES: f32 = 0.995;
 
-/// No class counts more than so many times, or less than the same part of, what it would if all were equal.
+/// No class counts more than so many times, or less than the same part of, what kept ones do on average.
 const MOST: f32 = 4.0;
 
 /// What a frame is worth for the rarest class on it.
@@ -40,12 +40,16 @@ impl Balance {
         }
     }
 
-    /// What finds of a class count: 1 for one as frequent as the mean.
+    /// What finds of a class count: the less the more of them are kept, and 1 on average over what is kept. So
+    /// what a frame is worth does not fall with each that is kept, only with each that is like it.
     pub fn weight(&self, class: u32) -> f32 {
-        let Some(count) = self.counts.get(class as usize) else { return 1.0 };
-        let mean = self.counts.iter().sum::<f32>() / self.counts.len() as f32;
-        // One more of each, so that the first frames don't decide everything.
-        ((mean + 1.0) / (count + 1.0)).sqrt().clamp(1.0 / MOST, MOST)
+        let Some(&count) = self.counts.get(class as usize) else { return 1.0 };
+        let all = self.counts.iter().sum::<f32>();
+        if all == 0.0 {
+            return 1.0;
+        }
+        let mean = self.counts.iter().map(|&count| count * plain(count)).sum::<f32>() / all;
+        (plain(count) / mean).clamp(1.0 / MOST, MOST)
     }
 
     /// What a frame with these finds is worth because few kept frames show their classes: even one that the
@@ -60,6 +64,11 @@ impl Balance {
         }
         rarity
     }
+}
+
+/// A class with half as many counts twice. One more of each, so that the first frames don't decide everything.
+fn plain(count: f32) -> f32 {
+    1.0 / (count + 1.0)
 }
 
 #[cfg(test)]

@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Five minutes' frames may be kept at once, after a time in which none was worth it.
+/// Five minutes' frames may be kept at once, after a time in which none was worth it …
 const BURST: f64 = 1.0 / 12.0;
+
+/// … and so many where that is less: a bucket that holds one frame is full whenever one may be kept, and says
+/// nothing about the bar.
+const LEAST_BURST: f64 = 4.0;
 
 /// A bucket that fills over the hour, and a record of the last hour: a bucket alone would let through what it
 /// holds and, within the hour, what it is filled with.
@@ -22,12 +26,12 @@ pub(super) struct Budget {
 impl Budget {
     pub fn new(per_hour: usize) -> Self {
         let mut budget = Budget { per_hour, tokens: 0.0, filled: None, kept: VecDeque::new() };
-        budget.tokens = budget.capacity();
+        budget.tokens = budget.capacity() / 2.0;
         budget
     }
 
     fn capacity(&self) -> f64 {
-        (self.per_hour as f64 * BURST).max(1.0)
+        (self.per_hour as f64 * BURST).max(LEAST_BURST)
     }
 
     /// Frames per second that may be kept in the long run.
@@ -35,9 +39,12 @@ impl Budget {
         self.per_hour as f64 / HOUR.as_secs_f64()
     }
 
-    /// How full the bucket is, 0 to 1.
-    pub fn fill(&self) -> f64 {
-        self.tokens / self.capacity()
+    /// How many times as many frames may be kept now as the budget has in the long run: as many while the bucket
+    /// is half full, the fewer the emptier it is, and the more the fuller. When it is full what is due is lost,
+    /// so the bar is too high, however it was found, and anything goes.
+    pub fn eagerness(&self) -> f64 {
+        let fill = self.tokens / self.capacity();
+        fill / (1.0 - fill).max(1e-9)
     }
 
     /// Lets time pass.
@@ -115,6 +122,17 @@ mod tests {
     }
 
     #[test]
+    fn the_fuller_the_bucket_the_more_is_taken() {
+        let (mut budget, start) = (Budget::new(120), Instant::now());
+        budget.pass(start);
+        assert!((budget.eagerness() - 1.0).abs() < 1e-6);
+        budget.spend(start, &[]);
+        assert!(budget.eagerness() < 0.7);
+        budget.pass(start + HOUR);
+        assert!(budget.eagerness() > 1e6);
+    }
+
+    #[test]
     fn a_clock_that_stands_still_fills_nothing() {
         let (mut budget, now) = (Budget::new(12), Instant::now());
         let mut kept = 0;
@@ -125,7 +143,7 @@ mod tests {
                 kept += 1;
             }
         }
-        assert_eq!(kept, 1);
+        assert_eq!(kept, 2);
         assert!(budget.has_had(3, 0.05) && !budget.has_had(3, 0.5) && !budget.has_had(4, 0.05));
     }
 }

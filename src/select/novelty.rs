@@ -11,6 +11,11 @@ const MEMORY: f32 = 1000.0;
 /// What a channel has that is the same on all frames is noise below this.
 const LEAST_SPREAD: f32 = 1e-4;
 
+/// Channels that are added side by side, and how often that is done between two looks at whether a frame is already
+/// too far.
+const LANES: usize = 8;
+const STEP: usize = 8;
+
 /// Distance of a frame from what is kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Novelty {
@@ -59,11 +64,15 @@ impl Scale {
             *mean += share * off;
             *variance = (1.0 - share) * (*variance + share * off * off);
         }
-        let distances = kept
-            .iter()
-            .filter(|(look, _)| look.features.len() == features.len())
-            .map(|(look, _)| self.distance(features, &look.features));
-        let distance = distances.min_by(f32::total_cmp);
+        let weights: Vec<f32> =
+            self.variance.iter().map(|v| 1.0 / v.max(LEAST_SPREAD * LEAST_SPREAD)).collect();
+        let known = kept.iter().filter(|(look, _)| look.features.len() == features.len());
+        let nearest = known.fold(None, |least: Option<f32>, (look, _)| {
+            let limit = least.unwrap_or(f32::INFINITY);
+            Some(limit.min(squares(features, &look.features, &weights, limit)))
+        });
+        // Root of the mean square over the channels.
+        let distance = nearest.map(|squares| (squares / features.len().max(1) as f32).sqrt());
         let usual = self.usual;
         if let Some(distance) = distance {
             self.distances = (self.distances + 1.0).min(MEMORY);
@@ -71,16 +80,30 @@ impl Scale {
         }
         Novelty { distance, usual }
     }
+}
 
-    /// Root of the mean square over the channels.
-    fn distance(&self, a: &[f32], b: &[f32]) -> f32 {
-        let squares = a
-            .iter()
-            .zip(b)
-            .zip(&self.variance)
-            .map(|((a, b), variance)| (a - b).powi(2) / variance.max(LEAST_SPREAD * LEAST_SPREAD));
-        (squares.sum::<f32>() / a.len().max(1) as f32).sqrt()
+/// The sum of the weighted squares of the differences; of one that comes to `limit` only so much as shows it.
+fn squares(a: &[f32], b: &[f32], weights: &[f32], limit: f32) -> f32 {
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    let (weights, weights_rest) = weights.as_chunks::<LANES>();
+    let rest = a_rest.iter().zip(b_rest).zip(weights_rest);
+    let mut sum: f32 = rest.map(|((a, b), weight)| (a - b) * (a - b) * weight).sum();
+    for ((a, b), weights) in a.chunks(STEP).zip(b.chunks(STEP)).zip(weights.chunks(STEP)) {
+        // Sums side by side, as the processor adds.
+        let mut lanes = [0.0; LANES];
+        for ((a, b), weights) in a.iter().zip(b).zip(weights) {
+            for lane in 0..LANES {
+                let off = a[lane] - b[lane];
+                lanes[lane] += off * off * weights[lane];
+            }
+        }
+        sum += lanes.iter().sum::<f32>();
+        if sum >= limit {
+            break;
+        }
     }
+    sum
 }
 
 #[cfg(test)]
@@ -119,6 +142,27 @@ mod tests {
         assert!(strange.amount() > 4.0 * mean.max(0.5), "{strange:?}");
         kept(&[6.0, 0.0, 5.0], &mut memory);
         assert_eq!(scale.look(&[6.0, 0.0, 5.0], &memory).amount(), 0.0, "it is kept now");
+    }
+
+    #[test]
+    fn the_nearest_is_found_however_many_channels_there_are() {
+        let mut random = ChaCha8Rng::seed_from_u64(4);
+        for channels in [1, 7, 64, 131, 896] {
+            let mut drawn = || (0..channels).map(|_| random.random_range(-3.0_f32..3.0)).collect::<Vec<_>>();
+            let (looks, frame, weights): (Vec<Vec<f32>>, _, _) = (
+                (0..20).map(|_| drawn()).collect(),
+                drawn(),
+                drawn().iter().map(|w| w.abs()).collect::<Vec<_>>(),
+            );
+            let plain = |look: &[f32]| -> f32 {
+                frame.iter().zip(look).zip(&weights).map(|((a, b), w)| (a - b).powi(2) * w).sum()
+            };
+            let nearest = looks.iter().map(|look| plain(look)).fold(f32::INFINITY, f32::min);
+            let found = looks
+                .iter()
+                .fold(f32::INFINITY, |least: f32, look| least.min(squares(&frame, look, &weights, least)));
+            assert!((found - nearest).abs() <= 1e-4 * nearest, "{channels}: {found} {nearest}");
+        }
     }
 
     #[test]

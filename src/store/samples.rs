@@ -141,7 +141,8 @@ impl Samples {
     }
 
     /// Sets a sample's labels; the last word counts. `holdout` absent keeps what the sample is, or
-    /// lets `share` (0 to 1) decide by the sample's id, the same way every time. `covers` absent is a word
+    /// lets `share` (0 to 1) decide by its frame's content, the same way every time: a frame that is deleted and
+    /// comes again, or is kept twice, does not change parts. `covers` absent is a word
     /// too: nothing is kept of what was said before.
     ///
     /// # Errors
@@ -150,7 +151,7 @@ impl Samples {
         let mut writer = self.writer();
         let old = self.get(id)?;
         let was = old.labels.as_ref().map(|labels| labels.holdout);
-        let holdout = new.holdout.or(was).unwrap_or_else(|| falls_into_share(id, share));
+        let holdout = new.holdout.or(was).unwrap_or_else(|| falls_into_share(&old.frame, share));
         let covers = new.covers.map(|mut classes| {
             classes.sort_unstable();
             classes.dedup();
@@ -443,8 +444,7 @@ pub(super) fn totals_in(trees: &Trees) -> Result<Option<Totals>, StoreError> {
     Ok(bytes.and_then(|bytes| envelope::open(String::new, &bytes).ok()))
 }
 
-/// Whether a sample falls into a share of all, by the random part of its id.
-fn falls_into_share(id: SampleId, share: f64) -> bool {
-    let random = u64::from_be_bytes(*id.0.as_bytes().last_chunk().expect("a uuid has 16 bytes"));
-    (crc32fast::hash(&random.to_be_bytes()) as f64) < share * (f64::from(u32::MAX) + 1.0)
+/// Whether a frame falls into a share of all, by its name, which is a hash of its content.
+fn falls_into_share(frame: &str, share: f64) -> bool {
+    f64::from(crc32fast::hash(frame.as_bytes())) < share * (f64::from(u32::MAX) + 1.0)
 }

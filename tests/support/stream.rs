@@ -1,6 +1,7 @@
 //! A drawn stream as a camera over a yard gives it: scenes that last some frames and move a little, most of
 //! them dull, common things often and rare things seldom, and light that changes.
 
+use std::ops::Range;
 use std::path::Path;
 
 use graftd::dataset::Example;
@@ -9,14 +10,60 @@ use graftd::picture::Picture;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What is to be found, and how often a thing of a scene is one, in parts of a thousand. The last two are rare.
-pub const CLASSES: [(&str, u32); 4] = [("ellipse", 560), ("rectangle", 380), ("ring", 35), ("cross", 25)];
+/// What a stream is drawn after.
+#[derive(Debug)]
+pub struct World {
+    /// What is to be found: its name, what it looks like, and how often a thing of a scene is one, in parts of
+    /// a thousand. The last two are rare.
+    pub classes: [(&'static str, Shape, u32); 4],
+    /// Places that the camera may look at.
+    places: usize,
+    /// Scenes without a thing on them, of a hundred.
+    dull: u32,
+    /// Frames of a scene.
+    frames: Range<u32>,
+    /// Things on a scene that is not dull.
+    things: Range<u32>,
+    /// Half a side of the smallest things, in shares of the picture's.
+    size: f32,
+    /// How far brightness is off from pixel to pixel.
+    noise: f32,
+}
 
-/// Places that a world has.
-const PLACES: usize = 8;
+/// Whether a point from (-1, -1) to (1, 1) lies on a thing.
+pub type Shape = fn(f32, f32) -> bool;
 
-/// Scenes without a thing on them, of a hundred.
-const DULL: u32 = 65;
+/// The world that the selection was tuned in.
+pub const YARD: World = World {
+    classes: [
+        ("ellipse", |u, v| u * u + v * v <= 1.0, 560),
+        ("rectangle", |_, _| true, 380),
+        ("ring", |u, v| (0.3..=1.0).contains(&(u * u + v * v)), 35),
+        ("cross", |u, v| u.abs() <= 0.33 || v.abs() <= 0.33, 25),
+    ],
+    places: 8,
+    dull: 65,
+    frames: 3..8,
+    things: 2..6,
+    size: 0.055,
+    noise: 12.0,
+};
+
+/// A world of other things, with fewer dull scenes and longer ones; nothing was tuned in it.
+pub const FIELD: World = World {
+    classes: [
+        ("triangle", |u, v| u.abs() <= (v + 1.0) / 2.0, 600),
+        ("tee", |u, v| v < -0.4 || u.abs() <= 0.3, 310),
+        ("diamond", |u, v| u.abs() + v.abs() <= 1.0, 60),
+        ("frame", |u, v| u.abs().max(v.abs()) >= 0.55, 30),
+    ],
+    places: 14,
+    dull: 40,
+    frames: 2..16,
+    things: 1..7,
+    size: 0.065,
+    noise: 18.0,
+};
 
 /// One frame and the truth about it.
 pub struct Frame {
@@ -36,6 +83,7 @@ impl Frame {
 
 /// Frames without end; a function of the seeds.
 pub struct Stream {
+    world: &'static World,
     random: ChaCha8Rng,
     side: u32,
     things: Vec<Thing>,
@@ -62,17 +110,17 @@ struct Thing {
 struct Ground(Vec<f32>);
 
 impl Stream {
-    /// As a camera sees it in this world.
-    pub fn new(side: u32, world: u64, seed: u64) -> Self {
-        let mut random = ChaCha8Rng::seed_from_u64(world);
-        let grounds = (0..PLACES).map(|_| Ground::draw(&mut random, side)).collect();
+    /// As a camera sees it in this world; its places are a function of `places`.
+    pub fn new(world: &'static World, side: u32, places: u64, seed: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(places);
+        let grounds = (0..world.places).map(|_| Ground::draw(&mut random, side)).collect();
         let random = ChaCha8Rng::seed_from_u64(seed);
-        Stream { random, side, things: Vec::new(), grounds, ground: 0, left: 0, even: false }
+        Stream { world, random, side, things: Vec::new(), grounds, ground: 0, left: 0, even: false }
     }
 
     /// Scenes of one frame each on which every class is as frequent as the others.
-    pub fn even(side: u32, world: u64, seed: u64) -> Self {
-        Stream { even: true, ..Stream::new(side, world, seed) }
+    pub fn even(world: &'static World, side: u32, places: u64, seed: u64) -> Self {
+        Stream { even: true, ..Stream::new(world, side, places, seed) }
     }
 
     pub fn frame(&mut self) -> Frame {
@@ -93,9 +141,10 @@ impl Stream {
         };
         self.things.retain(is_inside);
         let light = self.random.random_range(0.97_f32..1.03);
-        let mut rgb = self.grounds[self.ground].paint(&mut self.random);
+        let mut rgb = self.grounds[self.ground].paint(&mut self.random, self.world.noise);
         for thing in &self.things {
-            thing.paint(&mut self.random, &mut rgb, self.side);
+            let shape = self.world.classes[thing.class as usize].1;
+            thing.paint(shape, &mut self.random, &mut rgb, self.side);
         }
         let bytes = rgb.iter().map(|value| (value * light).clamp(0.0, 255.0) as u8).collect();
         let labels = self.things.iter().map(|thing| thing.label(side)).collect();
@@ -104,21 +153,22 @@ impl Stream {
 
     fn scene(&mut self) {
         let random = &mut self.random;
-        self.left = if self.even { 1 } else { random.random_range(3..8) };
-        self.ground = random.random_range(0..PLACES);
+        self.left = if self.even { 1 } else { random.random_range(self.world.frames.clone()) };
+        self.ground = random.random_range(0..self.world.places);
         self.things.clear();
-        if !self.even && random.random_range(0..100) < DULL {
+        if !self.even && random.random_range(0..100) < self.world.dull {
             return;
         }
         let side = self.side as f32;
-        for _ in 0..random.random_range(2..6) {
+        for _ in 0..random.random_range(self.world.things.clone()) {
             let class = match self.even {
-                true => random.random_range(0..CLASSES.len() as u32),
+                true => random.random_range(0..self.world.classes.len() as u32),
                 false => {
                     let mut rest = random.random_range(0..1000);
-                    CLASSES
+                    self.world
+                        .classes
                         .iter()
-                        .position(|&(_, often)| {
+                        .position(|&(_, _, often)| {
                             let is_it = rest < often;
                             rest = rest.saturating_sub(often);
                             is_it
@@ -126,7 +176,7 @@ impl Stream {
                         .unwrap() as u32
                 }
             };
-            let size = side * 0.055 * random.random_range(0.0_f32..1.0).exp();
+            let size = side * self.world.size * random.random_range(0.0_f32..1.0).exp();
             let stretch = random.random_range(-0.3_f32..0.3).exp();
             let half = [size * stretch, size / stretch];
             let centre = half.map(|half| random.random_range(half + 4.0..side - half - 4.0));
@@ -151,20 +201,14 @@ impl Thing {
         LabelBox { class: self.class, cx, cy, w, h }
     }
 
-    fn paint(&self, random: &mut ChaCha8Rng, rgb: &mut [f32], side: u32) {
+    fn paint(&self, shape: Shape, random: &mut ChaCha8Rng, rgb: &mut [f32], side: u32) {
         let low = |axis: usize| (self.centre[axis] - self.half[axis]).max(0.0) as u32;
         let high = |axis: usize| ((self.centre[axis] + self.half[axis]).ceil() as u32).min(side);
         for y in low(1)..high(1) {
             for x in low(0)..high(0) {
                 let u = (x as f32 + 0.5 - self.centre[0]) / self.half[0];
                 let v = (y as f32 + 0.5 - self.centre[1]) / self.half[1];
-                let round = u * u + v * v;
-                let inside = match self.class {
-                    0 => round <= 1.0,
-                    1 => u.abs() <= 1.0 && v.abs() <= 1.0,
-                    2 => (0.3..=1.0).contains(&round),
-                    _ => (u.abs() <= 0.33 || v.abs() <= 0.33) && u.abs() <= 1.0 && v.abs() <= 1.0,
-                };
+                let inside = u.abs() <= 1.0 && v.abs() <= 1.0 && shape(u, v);
                 if inside {
                     let shade = 1.0 + 0.3 * (u * self.light.cos() + v * self.light.sin());
                     let at = 3 * (y * side + x) as usize;
@@ -194,11 +238,11 @@ impl Ground {
         Ground(places.flat_map(|place| colour.map(|colour| colour + brightness(place))).collect())
     }
 
-    fn paint(&self, random: &mut ChaCha8Rng) -> Vec<f32> {
+    fn paint(&self, random: &mut ChaCha8Rng, noise: f32) -> Vec<f32> {
         self.0
             .chunks(3)
             .flat_map(|pixel| {
-                let noise = random.random_range(-12.0_f32..12.0);
+                let noise = random.random_range(-noise..noise);
                 [pixel[0] + noise, pixel[1] + noise, pixel[2] + noise]
             })
             .collect()
