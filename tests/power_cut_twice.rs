@@ -72,7 +72,8 @@ fn new_root() -> tempfile::TempDir {
 
 /// A call at which something goes wrong, in strace's words.
 fn a_call(random: &mut ChaCha8Rng) -> (&'static str, usize) {
-    let calls = [("write", 200), ("pwrite64", 80), ("fsync", 200), ("fdatasync", 80), ("renameat,renameat2", 40)];
+    let calls =
+        [("write", 200), ("pwrite64", 80), ("fsync", 200), ("fdatasync", 80), ("renameat,renameat2", 40)];
     let (name, most) = calls[random.random_range(0..calls.len())];
     (name, random.random_range(10..most))
 }
@@ -139,8 +140,7 @@ fn what_is_read_from_a_damaged_database_survives_a_cut() {
         conf.write_all_at(&[random.random()], random.random_range(0..length)).unwrap();
         let state = State { disk: Disk::of(&dir, Deaf::No), ledger };
         let ops = record(&mut program(root.path(), BEFORE, AFTER), &dir, &marks);
-        let is_salvaged =
-            |op: &Op| matches!(op, Op::Exchange { one, .. } if one == "store");
+        let is_salvaged = |op: &Op| matches!(op, Op::Exchange { one, .. } if one == "store");
         ops.iter().any(is_salvaged).then_some((state, ops))
     });
 }

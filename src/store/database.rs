@@ -116,10 +116,7 @@ impl Database {
             }
             opened => opened,
         };
-        let trees = trees.map_err(|refusal| refusal.into_error(&path))?;
-        // Written once and never synced by sled; with a part of it gone all of the database is unreadable.
-        sync_data(&path.join("conf"))?;
-        settle(dir)?;
+        let trees = told_safely(dir, trees.map_err(|refusal| refusal.into_error(&path))?)?;
         Ok(Database(Arc::new(Shared {
             dir: dir.to_owned(),
             trees: RwLock::new(Some(trees)),
@@ -206,8 +203,7 @@ impl Database {
         close(trees.take());
         let path = self.0.dir.join(FOLDER);
         let opened = open_trees(&path).map_err(|refusal| refusal.into_error(&path))?;
-        settle(&self.0.dir)?;
-        *trees = Some(opened);
+        *trees = Some(told_safely(&self.0.dir, opened)?);
         self.0.refuses.store(false, Ordering::Release);
         self.0.opening.fetch_add(1, Ordering::AcqRel);
         tracing::info!("{}: opened again after an error of the disk", path.display());
@@ -305,7 +301,20 @@ impl Drop for Shared {
     }
 }
 
-/// Brings to the disk what sled has written: what it reads after a kill may have been on its way there.
+/// What a database holds that has just been opened, once it is on the disk: what was read of it may have been
+/// on its way there when a process was killed, or the disk failed.
+fn told_safely(dir: &Path, trees: Trees) -> Result<Trees, StoreError> {
+    // Written once and never synced by sled; with a part of it gone all of the database is unreadable.
+    match sync_data(&dir.join(FOLDER).join("conf")).and_then(|()| settle(dir)) {
+        Ok(()) => Ok(trees),
+        Err(error) => {
+            close(Some(trees));
+            Err(error)
+        }
+    }
+}
+
+/// Brings to the disk what sled has written.
 fn settle(dir: &Path) -> Result<(), StoreError> {
     let folder = dir.join(FOLDER);
     // On Linux sled's flush is a `sync_file_range`: it brings neither the new length of the log to the disk

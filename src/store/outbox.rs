@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use sled::Transactional;
 
+use super::StoreError;
 use super::commands::{self, Remembered};
 use super::database::Database;
 use super::envelope::{self, Record};
-use super::StoreError;
 
 /// Messages that wait, at most; then the oldest that may go (events) makes room.
 const CAPACITY: u64 = 10_000;

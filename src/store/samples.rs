@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use sled::Transactional;
-use sled::transaction::{ConflictableTransactionError};
+use sled::transaction::ConflictableTransactionError;
 
 use crate::dataset::Example;
 use crate::files::free_space;

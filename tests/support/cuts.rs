@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::disk::{Deaf, Disk, Luck};
 use crate::support::ledger::{self, Ledger};
+use crate::support::operator::Heard;
 use crate::trace::Op;
 
 const WRITER: &str = "GRAFTD_TEST_WRITER";
@@ -41,11 +42,39 @@ pub fn program(root: &Path, first: u32, rounds: u32) -> Command {
     program
 }
 
+/// Whoever keeps what was acknowledged.
+pub trait Book {
+    /// Takes a mark down.
+    fn note(&mut self, line: &str);
+    /// Whether a state directory holds all of it; otherwise what it lacks.
+    fn check(&self, dir: &Path) -> Result<(), String>;
+}
+
+impl Book for Ledger {
+    fn note(&mut self, line: &str) {
+        self.note(line);
+    }
+
+    fn check(&self, dir: &Path) -> Result<(), String> {
+        self.check(dir)
+    }
+}
+
+impl Book for Heard {
+    fn note(&mut self, line: &str) {
+        self.note(line);
+    }
+
+    fn check(&self, dir: &Path) -> Result<(), String> {
+        self.check(dir)
+    }
+}
+
 /// A disk, and what has been acknowledged on it.
 #[derive(Debug)]
-pub struct State {
+pub struct State<B = Ledger> {
     pub disk: Disk,
-    pub ledger: Ledger,
+    pub ledger: B,
 }
 
 impl State {
@@ -53,7 +82,9 @@ impl State {
     pub fn new(deaf: Deaf) -> Self {
         State { disk: Disk::new(deaf), ledger: Ledger::default() }
     }
+}
 
+impl<B: Book> State<B> {
     /// Goes on.
     pub fn apply(&mut self, ops: &[Op]) {
         for op in ops {
@@ -66,7 +97,7 @@ impl State {
 }
 
 /// What is wrong after cuts spread over all moments of what was done from `state` on.
-pub fn faults(mut state: State, ops: &[Op], cuts: usize, seed: u64) -> Vec<String> {
+pub fn faults(mut state: State<impl Book>, ops: &[Op], cuts: usize, seed: u64) -> Vec<String> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut done, mut found) = (0, Vec::new());
     for cut in 0..cuts {

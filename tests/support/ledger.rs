@@ -324,8 +324,8 @@ fn value(store: &Store, name: &str) -> Result<Option<u32>, String> {
         }
         ["model"] => {
             let Some(slot) = store.models().current().map_err(text)? else { return Ok(None) };
-            let bytes = std::fs::read(store.models().current_path())
-                .map_err(|error| format!("model: {error}"))?;
+            let bytes =
+                std::fs::read(store.models().current_path()).map_err(|error| format!("model: {error}"))?;
             let whole = String::from_utf8_lossy(&bytes);
             let round = whole.split(' ').nth(1).and_then(|round| round.parse().ok());
             let round: u32 = round.ok_or(format!("slot {} holds no model", slot.slot))?;

@@ -7,6 +7,7 @@ pub mod broker;
 pub mod drawn;
 pub mod http;
 pub mod ledger;
+pub mod operator;
 pub mod recompose;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;
