@@ -17,6 +17,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -29,7 +30,7 @@ use trace::{Op, record, record_with};
 /// Cuts after each kind of fault, unless `GRAFTD_SECOND_CUTS` says another number.
 const CUTS: usize = 60;
 /// Cuts of one recording.
-const CUTS_EACH: usize = 20;
+const CUTS_EACH: usize = 15;
 /// Rounds before the fault, and after it.
 const BEFORE: u32 = 4;
 const AFTER: u32 = 2;
@@ -103,21 +104,20 @@ fn what_is_told_on_a_full_disk_survives_a_cut() {
         let (dir, marks) = (root.path().join("state"), root.path().join("marks"));
         let (calls, moment) = a_call(random);
         let fault = format!("{calls}:error=ENOSPC:when={moment}..{}", moment + random.random_range(0..6));
-        let mut writer = program(root.path(), 0, 2 * BEFORE);
-        let mut limited = std::process::Command::new("timeout");
+        let writer = program(root.path(), 0, 2 * BEFORE);
+        let mut limited = Command::new("timeout");
         // sled may wait for ever for a thread of its own that met the full disk.
         limited.args(["--signal=KILL", "20"]).arg(writer.get_program()).args(writer.get_args());
         limited.envs(writer.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let (ops, output) = record_with(&mut limited, &dir, &marks, Some(&fault));
         let met = String::from_utf8_lossy(&output.stderr).contains("the disk is full");
-        let _ = &mut writer;
         met.then(|| (State::new(Deaf::No), ops))
     });
 }
 
 /// A state directory that a writer left, and what it had acknowledged.
 fn written(root: &Path) -> Ledger {
-    let status = program(root, 0, BEFORE).stdout(std::process::Stdio::null()).status().unwrap();
+    let status = program(root, 0, BEFORE).stdout(Stdio::null()).status().unwrap();
     assert!(status.success());
     ledger_of(root)
 }

@@ -107,18 +107,12 @@ pub fn record_with(
 /// strace of a program, to be run by the caller; what it did is then in `log`, see [`read`].
 pub fn recorder(program: &Command, log: &Path, fault: Option<&str>) -> Command {
     let mut strace = Command::new("strace");
-    strace.args([
-        "-f",
-        "--seccomp-bpf",
-        "-ttt",
-        "-y",
-        "-xx",
-        "-s",
-        "16777216",
-        "-e",
-        &format!("trace={CALLS}"),
-    ]);
-    strace.args(fault.map(|fault| format!("--inject={fault}")));
+    strace.args(["-f", "-ttt", "-y", "-xx", "-s", "16777216", "-e", &format!("trace={CALLS}")]);
+    match fault {
+        Some(fault) => strace.arg(format!("--inject={fault}")),
+        // Faster by far; but no signal is sent then.
+        None => strace.arg("--seccomp-bpf"),
+    };
     strace.arg("-o").arg(log).arg(program.get_program()).args(program.get_args());
     for (name, value) in program.get_envs() {
         match value {
