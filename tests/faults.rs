@@ -190,31 +190,30 @@ fn a_full_disk_is_said_and_gone_on_from() {
 #[test]
 fn a_disk_that_is_full_when_the_store_is_opened_costs_nothing() {
     let _turn = support::turn();
-    let root = ledger::folder();
-    let state = root.path().join("state");
-    std::fs::create_dir(&state).unwrap();
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "writer", "--nocapture"])
-        .env(WRITER, root.path())
-        .stdout(std::process::Stdio::null())
-        .status();
-    assert!(status.unwrap().success());
-    let ledger = ledger_of(root.path());
+    // Left by a kill, so that there is something to be put right.
+    let left = ledger::folder();
+    let killed = writer_with(left.path(), "fsync", "signal=KILL:when=110");
+    assert!(is_killed(&killed), "{}", killed.status);
+    let ledger = ledger_of(left.path());
     let mut tried = 0;
-    for calls in
-        ["write", "pwrite64", "fsync", "fdatasync", "ftruncate", "?rename,renameat,renameat2", "openat"]
-    {
+    let kinds =
+        ["write", "pwrite64", "fsync", "fdatasync", "ftruncate", "?rename,renameat,renameat2", "openat"];
+    for calls in kinds {
         // The first ones of some kinds belong to the harness.
         let first = if matches!(calls, "write" | "openat") { 4 } else { 1 };
         for moment in first..first + points().min(24) {
+            let root = ledger::folder();
+            let state = root.path().join("state");
+            let copied = Command::new("cp").arg("-a").arg(left.path().join("state")).arg(&state).status();
+            assert!(copied.unwrap().success());
             let fault = format!("error=ENOSPC:when={moment}+");
             let _ = with_fault("opener", OPENER, root.path(), calls, &fault);
-            let aside = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name());
-            let aside: Vec<_> = aside.filter(|name| name.to_string_lossy().contains("aside")).collect();
+            let names = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name());
+            let aside: Vec<_> = names.filter(|name| name.to_string_lossy().contains("aside")).collect();
             assert!(aside.is_empty(), "{calls} {fault}: {aside:?}");
+            ledger.check(&state).unwrap_or_else(|lack| panic!("{calls} {fault}: {lack}"));
             tried += 1;
         }
-        ledger.check(&state).unwrap_or_else(|lack| panic!("{calls}: {lack}"));
     }
     println!("{tried} times full at opening");
 }
