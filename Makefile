@@ -46,9 +46,12 @@ selection: ## count the labels that chosen frames save over frames taken at rand
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench selection -- $(ARGS)
 
-torture: ## cut the power 1800 times, fill the disk and kill at every write, flip 2,100 bits, kill a run 500 times
+torture: ## cut the power 4,700 times, fill the disk and kill at every write, flip 2,100 bits, kill a run 500 times
 	@scripts/setup.sh test
 	GRAFTD_CUTS=1800 cargo test --test power_cut -- --nocapture
+	GRAFTD_SECOND_CUTS=600 cargo test --test power_cut_twice -- --nocapture
+	GRAFTD_TRAIN_CUTS=60 cargo test --test power_cut_train -- --nocapture
+	GRAFTD_DAEMON_CUTS=500 GRAFTD_DAEMON_KILLS=500 cargo test --test power_cut_daemon -- --nocapture
 	GRAFTD_FAULTS=500 cargo test --test faults -- --nocapture
 	GRAFTD_FLIPS=2100 cargo test --test bit_flips -- --nocapture
 	GRAFTD_STORE_KILLS=500 cargo test --test store_power -- --nocapture

@@ -67,6 +67,27 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Makes a folder and those above it, durably: a new folder's name lies in the one above it, so that one is
+/// synced. A folder that is there is taken to be durable.
+///
+/// # Errors
+/// When the disk fails.
+pub fn make_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = folder_of(path);
+    if above != path {
+        make_dir(above)?;
+    }
+    match fs::create_dir(path) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
+    }
+    sync_dir(above)
+}
+
 /// Whether there is something in a folder that is on its way to its place, or never came there.
 ///
 /// # Errors

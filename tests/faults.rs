@@ -15,6 +15,7 @@ use support::ledger::{self, Ledger};
 /// The first round of the writer.
 const FIRST: &str = "GRAFTD_TEST_FIRST";
 const WRITER: &str = "GRAFTD_TEST_WRITER";
+const OPENER: &str = "GRAFTD_TEST_OPENER";
 /// Points of each kind, unless `GRAFTD_FAULTS` says another number.
 const POINTS: usize = 8;
 const ROUNDS: u32 = 4;
@@ -39,6 +40,14 @@ fn writer() {
     // Where it goes on, if not from the start.
     let first = std::env::var(FIRST).map_or(0, |first| first.parse().unwrap());
     ledger::work(&root.join("state"), first..first + ROUNDS, &mut marks).unwrap();
+}
+
+/// Not a test of its own: opens the store and does nothing.
+#[test]
+fn opener() {
+    let Some(root) = std::env::var_os(OPENER) else { return };
+    // On a full disk it need not open.
+    drop(graftd::store::Store::open_within(&Path::new(&root).join("state"), &ledger::limits()));
 }
 
 /// Boards without a battery wake up in 1970, and jump when they are told the time.
@@ -81,6 +90,10 @@ fn points() -> usize {
 /// are in the one that all tests run in when there is but one.
 fn writer_with(root: &Path, calls: &str, fault: &str) -> Output {
     std::fs::create_dir(root.join("state")).unwrap();
+    with_fault("writer", WRITER, root, calls, fault)
+}
+
+fn with_fault(test: &str, part: &str, root: &Path, calls: &str, fault: &str) -> Output {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
     strace.args(["-e", &format!("inject={calls}:{fault}")]);
@@ -88,12 +101,12 @@ fn writer_with(root: &Path, calls: &str, fault: &str) -> Output {
     strace.args(["timeout", "--signal=KILL", "300"]);
     strace.arg(std::env::current_exe().unwrap()).args([
         "--exact",
-        "writer",
+        test,
         "--nocapture",
         "--test-threads",
         "1",
     ]);
-    let output = strace.env(WRITER, root).output();
+    let output = strace.env(part, root).output();
     output.unwrap_or_else(|error| panic!("strace: {error} (install the package `strace`)"))
 }
 
@@ -175,4 +188,36 @@ fn a_full_disk_is_said_and_gone_on_from() {
          start anew"
     );
     assert!(met * 4 > tried, "only {met} of {tried} met a full disk");
+}
+
+/// What is whole stays in its place: a database is moved aside for damage alone.
+#[test]
+fn a_disk_that_is_full_when_the_store_is_opened_costs_nothing() {
+    let _turn = support::turn();
+    // Left by a kill, so that there is something to be put right.
+    let left = ledger::folder();
+    let killed = writer_with(left.path(), "fsync", "signal=KILL:when=110");
+    assert!(is_killed(&killed), "{}", killed.status);
+    let ledger = ledger_of(left.path());
+    let mut tried = 0;
+    let kinds =
+        ["write", "pwrite64", "fsync", "fdatasync", "ftruncate", "?rename,renameat,renameat2", "openat"];
+    for calls in kinds {
+        // The first ones of some kinds belong to the harness.
+        let first = if matches!(calls, "write" | "openat") { 4 } else { 1 };
+        for moment in first..first + points().min(24) {
+            let root = ledger::folder();
+            let state = root.path().join("state");
+            let copied = Command::new("cp").arg("-a").arg(left.path().join("state")).arg(&state).status();
+            assert!(copied.unwrap().success());
+            let fault = format!("error=ENOSPC:when={moment}+");
+            let _ = with_fault("opener", OPENER, root.path(), calls, &fault);
+            let names = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name());
+            let aside: Vec<_> = names.filter(|name| name.to_string_lossy().contains("aside")).collect();
+            assert!(aside.is_empty(), "{calls} {fault}: {aside:?}");
+            ledger.check(&state).unwrap_or_else(|lack| panic!("{calls} {fault}: {lack}"));
+            tried += 1;
+        }
+    }
+    println!("{tried} times full at opening");
 }

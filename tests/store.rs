@@ -54,6 +54,32 @@ fn what_labels_cover_is_told_by_name_until_they_are_said_anew() {
     assert_eq!(covers(), None);
 }
 
+#[test]
+fn labels_that_were_told_to_have_failed_do_not_come_into_force_later() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("opens");
+    let id = store.samples().add(b"one", new_sample("one")).expect("added").id;
+    store.samples().label(id, new_labels(Some(false)), 0.0).expect("labelled");
+    // The database fails behind the copy: nothing can be synced where there is no folder.
+    let (folder, away) = (dir.path().join("store/blobs"), dir.path().join("away"));
+    std::fs::rename(&folder, &away).expect("renamed");
+    let failed = store.samples().label(id, NewLabels { boxes: vec![], ..new_labels(Some(true)) }, 0.0);
+    assert!(matches!(failed, Err(StoreError::Uncertain { sample, .. }) if sample == id), "{failed:?}");
+    std::fs::rename(&away, &folder).expect("renamed");
+    let is_old = |store: &Store| {
+        let labels = store.samples().get(id).expect("a sample").labels.expect("labels");
+        assert_eq!((labels.boxes, labels.holdout), (new_labels(None).boxes, false));
+        assert_eq!(store.samples().counts().labelled, 1);
+    };
+    // Settled by the next change, by the next start, and when all is restored from copies.
+    store.samples().add(b"two", new_sample("two")).expect("added");
+    is_old(&store);
+    drop(store);
+    is_old(&Store::open(dir.path()).expect("opens again"));
+    std::fs::remove_dir_all(dir.path().join("store")).expect("removed");
+    is_old(&Store::open(dir.path()).expect("opens again"));
+}
+
 fn frame(number: u8, size: usize) -> Vec<u8> {
     let mut bytes = vec![number; size];
     bytes[..2].copy_from_slice(b"\xff\xd8");

@@ -50,9 +50,12 @@ impl Core {
             match self.store.commands().get(command, id)? {
                 Some(Remembered::Settled(answer)) => return self.send(&ask, answer),
                 Some(Remembered::Executing) => return self.say(&ask, &Answer::Executing),
-                None => self.store.commands().set(command, id, Remembered::Executing)?,
+                None => {
+                    let message = self.message(&ask, words_of(&Answer::Executing));
+                    self.store.outbox().answer(command, id, Remembered::Executing, &message)?;
+                    self.wake_link();
+                }
             }
-            self.say(&ask, &Answer::Executing)?;
         }
         match self.carry_out(arguments, &ask) {
             Some(Ok(result)) => self.settle(&ask, &Answer::Successful { result }),
@@ -106,26 +109,31 @@ impl Core {
         }))
     }
 
-    /// Answers for good: remembered first, so that a power cut in between repeats the answer.
+    /// Answers for good: the command is settled and its answer waits for the broker, or neither.
     pub(super) fn settle(&mut self, ask: &Ask, answer: &Answer) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(answer).expect("answers can be written");
-        if let Ask::Command { command, id } = ask {
-            self.store.commands().set(command, id, Remembered::Settled(bytes.clone()))?;
-        }
-        self.send(ask, bytes)
+        let Ask::Command { command, id } = ask else { return self.say(ask, answer) };
+        let bytes = words_of(answer);
+        let message = self.message(ask, bytes.clone());
+        self.store.outbox().answer(command, id, Remembered::Settled(bytes), &message)?;
+        self.wake_link();
+        Ok(())
     }
 
     fn say(&mut self, ask: &Ask, answer: &Answer) -> Result<(), StoreError> {
-        self.send(ask, serde_json::to_vec(answer).expect("answers can be written"))
+        self.send(ask, words_of(answer))
     }
 
     fn send(&mut self, ask: &Ask, payload: Vec<u8>) -> Result<(), StoreError> {
+        self.push(&self.message(ask, payload))
+    }
+
+    fn message(&self, ask: &Ask, payload: Vec<u8>) -> Message {
         let topic = match ask {
             Ask::Command { command, id } => self.topics.command(command, id),
             Ask::Request { command } => self.topics.reply(command),
             Ask::Schedule => return Ok(()),
         };
-        self.push(&Message { topic, payload, droppable: false })
+        Message { topic, payload, droppable: false }
     }
 
     /// Commands that an earlier life of this daemon took on and did not bring to an end.
@@ -143,4 +151,8 @@ impl Core {
         }
         Ok(())
     }
+}
+
+fn words_of(answer: &Answer) -> Vec<u8> {
+    serde_json::to_vec(answer).expect("answers can be written")
 }

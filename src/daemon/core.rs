@@ -477,7 +477,8 @@ impl Core {
         }
     }
 
-    fn wake_link(&self) {
+    /// Something new lies in the outbox or among the facts.
+    pub fn wake_link(&self) {
         if let Some(link) = &self.link {
             link.wake();
         }

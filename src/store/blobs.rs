@@ -37,6 +37,13 @@ impl Blobs {
         self.folders()?.iter().try_for_each(|folder| durable::sweep(folder))
     }
 
+    /// Brings to the disk which files there are: what a killed process left may be on its way there. What
+    /// they hold was there before they had their names.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.folders()?.iter().try_for_each(|folder| durable::sync_dir(folder))?;
+        durable::sync_dir(&self.dir)
+    }
+
     /// The name that a frame has by its content.
     pub fn name_of(bytes: &[u8]) -> String {
         format!("{}.{}", hex(&Sha256::digest(bytes)), extension(bytes))

@@ -1,6 +1,6 @@
 //! A number outside sled that grows with every change of the samples.
 //!
-//! sled holds the same number. It is written here first, so the two differ when a change was cut short, and
+//! sled holds the same number. It is written here before anything is changed, so the two differ when a change was cut short, and
 //! when sled has lost some: a flipped bit makes it forget what came after, and say nothing. Where they
 //! agree nothing needs to be looked at when the store is opened, however many samples there are.
 
@@ -33,6 +33,8 @@ impl Changes {
         if is_new {
             durable::sync_dir(dir)?;
         }
+        // What a killed process wrote is read, and need not be on the disk yet.
+        file.sync_data().map_err(StoreError::io(&path))?;
         Ok(Changes { path, file })
     }
 

@@ -50,16 +50,16 @@ impl Commands {
         Ok(Some(remembered))
     }
 
-    /// Remembers that a command was taken on, or how it ended; survives a power cut.
+    /// Remembers that a command was taken on, or how it ended; survives a power cut. Where a message says so
+    /// to the broker, [`Outbox::answer`](super::Outbox::answer) does both at once.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn set(&self, command: &str, id: &str, remembered: Remembered) -> Result<(), StoreError> {
-        let now = milliseconds(SystemTime::now());
-        let record = envelope::seal(&(now, remembered));
+        let (key, record) = entry(command, id, remembered);
         self.db.insist(|| {
             self.db.write(|trees| {
-                trees.commands.insert(key(command, id), record.as_slice())?;
+                trees.commands.insert(key.as_str(), record.as_slice())?;
                 Ok(())
             })
         })
@@ -102,6 +102,11 @@ impl Commands {
             Ok(())
         })
     }
+}
+
+/// What is remembered from now on, as it lies in the database.
+pub(super) fn entry(command: &str, id: &str, remembered: Remembered) -> (String, Vec<u8>) {
+    (key(command, id), envelope::seal(&(milliseconds(SystemTime::now()), remembered)))
 }
 
 /// A command's name has no slash; its id may have none either, as it is a level of a topic.

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -18,8 +18,7 @@ use crate::files;
 
 use super::ballast::Ballast;
 use super::deadline::Deadline;
-use super::sample::milliseconds;
-use super::{StoreError, durable};
+use super::{StoreError, durable, salvage};
 
 /// The database's folder in the state directory.
 pub(super) const FOLDER: &str = "store";
@@ -112,32 +111,16 @@ impl Database {
         let opening = deadline.begin();
         let trees = match open_trees(&path) {
             Err(Refusal::Damaged(reason)) => {
-                let aside = move_aside(dir)?;
-                let (aside_shown, shown) = (aside.display(), path.display());
-                match from_log(&aside, &path) {
-                    Ok(trees) => {
-                        tracing::error!(
-                            "{shown}: {reason}; it is read from its log alone, {aside_shown} is kept"
-                        );
-                        Ok(trees)
-                    }
-                    Err(_) => {
-                        tracing::error!(
-                            "{shown}: {reason}; it is moved to {aside_shown} and made anew from the copies \
-                             beside the frames"
-                        );
-                        std::fs::remove_dir_all(&path).map_err(StoreError::io(&path))?;
-                        durable::make_dir(&path)?;
-                        open_trees(&path)
-                    }
+                match mend(dir, &reason) {
+                    // Less is lost without ballast than without the database.
+                    Err(error) if error.is_full() && ballast.drop_it() => mend(dir, &reason)?,
+                    mended => mended?,
                 }
+                open_trees(&path)
             }
             opened => opened,
         };
-        let trees = trees.map_err(|refusal| refusal.into_error(&path))?;
-        // Written once and never synced by sled; with a part of it gone all of the database is unreadable.
-        sync_data(&path.join("conf"))?;
-        durable::sync_dir(&path)?;
+        let trees = told_safely(dir, trees.map_err(|refusal| refusal.into_error(&path))?)?;
         drop(opening);
         Ok(Database(Arc::new(Shared {
             dir: dir.to_owned(),
@@ -200,14 +183,7 @@ impl Database {
         self.read(|trees| {
             let done = work(trees)?;
             trees.db.flush()?;
-            let folder = self.0.dir.join(FOLDER);
-            // On Linux sled's flush is a `sync_file_range`: it brings neither the new length of the log to
-            // the disk nor what the disk holds in its own cache.
-            sync_data(&folder.join("db"))?;
-            // And nothing of the directory entries that lead to its files.
-            durable::sync_dir(&folder.join("blobs"))?;
-            durable::sync_dir(&folder)?;
-            durable::sync_dir(&self.0.dir)?;
+            settle(&self.0.dir)?;
             Ok(done)
         })
     }
@@ -233,7 +209,8 @@ impl Database {
         // sled holds a lock on its file: the old one must be gone first.
         close(trees.take());
         let path = self.0.dir.join(FOLDER);
-        *trees = Some(open_trees(&path).map_err(|refusal| refusal.into_error(&path))?);
+        let opened = open_trees(&path).map_err(|refusal| refusal.into_error(&path))?;
+        *trees = Some(told_safely(&self.0.dir, opened)?);
         self.0.refuses.store(false, Ordering::Release);
         self.0.opening.fetch_add(1, Ordering::AcqRel);
         tracing::info!("{}: opened again after an error of the disk", path.display());
@@ -255,34 +232,49 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Moves the database aside; gives where to.
-pub(super) fn move_aside(dir: &Path) -> Result<PathBuf, StoreError> {
+/// Puts in the place of a damaged database what can be read of it, or an empty one where nothing can.
+fn mend(dir: &Path, reason: &str) -> Result<(), StoreError> {
     let path = dir.join(FOLDER);
-    let now = milliseconds(SystemTime::now());
-    let aside = (0..).map(|n| dir.join(format!("{FOLDER}.aside-{}", now + n))).find(|path| !path.exists());
-    let aside = aside.expect("names don't run out");
-    std::fs::rename(&path, &aside).map_err(StoreError::io(&path))?;
-    durable::make_dir(&path)?;
-    durable::sync_dir(dir)?;
-    Ok(aside)
+    let shown = path.display();
+    match salvage::replace(dir, |to| from_log(&path, to)) {
+        Ok(aside) => {
+            tracing::error!("{shown}: {reason}; it is read from its log alone, {} is kept", aside.display());
+        }
+        // Another time all of it may be read.
+        Err(StoreError::Io { path, source }) if is_machine(&source) => {
+            return Err(StoreError::Io { path, source });
+        }
+        Err(error @ StoreError::Open { source: sled::Error::Io(_), .. }) => return Err(error),
+        Err(_) => {
+            let aside = salvage::move_aside(dir)?;
+            tracing::error!(
+                "{shown}: {reason}; it is moved to {} and made anew from the copies beside the frames",
+                aside.display()
+            );
+        }
+    }
+    Ok(())
 }
 
-/// Opens what the log of a damaged database holds: sled does without its settings, which are always the same
-/// here, and without its snapshots, which only save it reading.
-fn from_log(damaged: &Path, to: &Path) -> Result<Trees, Refusal> {
-    let copy = |name: &str| match std::fs::metadata(damaged.join(name)) {
-        Ok(file) if file.is_dir() => {
-            std::fs::create_dir(to.join(name)).map_err(StoreError::io(to))?;
-            copy_folder(&damaged.join(name), &to.join(name))
+/// Makes a database of what the log of a damaged one holds: sled does without its settings, which are always
+/// the same here, and without its snapshots, which only save it reading.
+fn from_log(damaged: &Path, to: &Path) -> Result<(), StoreError> {
+    for name in ["db", "blobs"] {
+        let (from, to) = (damaged.join(name), to.join(name));
+        match std::fs::metadata(&from) {
+            Ok(file) if file.is_dir() => {
+                std::fs::create_dir(&to).map_err(StoreError::io(&to))?;
+                copy_folder(&from, &to)?;
+            }
+            Ok(_) => std::fs::copy(&from, &to).map(|_| ()).map_err(StoreError::io(&from))?,
+            Err(_) => {}
         }
-        Ok(_) => std::fs::copy(damaged.join(name), to.join(name)).map(|_| ()).map_err(StoreError::io(to)),
-        Err(_) => Ok(()),
-    };
-    ["db", "blobs"]
-        .iter()
-        .try_for_each(|name| copy(name))
-        .map_err(|error| Refusal::Damaged(error.to_string()))?;
-    open_trees(to)
+    }
+    let trees = open_trees(to).map_err(|refusal| refusal.into_error(to))?;
+    let flushed = trees.db.flush();
+    close(Some(trees));
+    flushed?;
+    Ok(())
 }
 
 /// Why sled did not open.
@@ -315,6 +307,31 @@ impl Drop for Shared {
         let _call = self.deadline.begin();
         close(self.trees.get_mut().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// What a database holds that has just been opened, once it is on the disk: what was read of it may have been
+/// on its way there when a process was killed, or the disk failed.
+fn told_safely(dir: &Path, trees: Trees) -> Result<Trees, StoreError> {
+    // Written once and never synced by sled; with a part of it gone all of the database is unreadable.
+    match sync_data(&dir.join(FOLDER).join("conf")).and_then(|()| settle(dir)) {
+        Ok(()) => Ok(trees),
+        Err(error) => {
+            close(Some(trees));
+            Err(error)
+        }
+    }
+}
+
+/// Brings to the disk what sled has written.
+fn settle(dir: &Path) -> Result<(), StoreError> {
+    let folder = dir.join(FOLDER);
+    // On Linux sled's flush is a `sync_file_range`: it brings neither the new length of the log to the disk
+    // nor what the disk holds in its own cache.
+    sync_data(&folder.join("db"))?;
+    // And nothing of the directory entries that lead to its files.
+    durable::sync_dir(&folder.join("blobs"))?;
+    durable::sync_dir(&folder)?;
+    durable::sync_dir(dir)
 }
 
 fn sync_data(path: &Path) -> Result<(), StoreError> {

@@ -1,30 +1,14 @@
 //! Files that survive a power cut: written beside, synced, renamed, the folder synced.
 
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use crate::files;
 
 use super::StoreError;
 
-/// Makes a folder and those above it, durably: a new folder's name lies in the one above it, so that one
-/// is synced.
+/// Makes a folder and those above it, durably.
 pub(super) fn make_dir(path: &Path) -> Result<(), StoreError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent =
-        path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
-    if let Some(parent) = parent {
-        make_dir(parent)?;
-    }
-    match fs::create_dir(path) {
-        // Somebody else was faster.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        made => made.map_err(StoreError::io(path))?,
-    }
-    parent.map_or(Ok(()), sync_dir)
+    files::make_dir(path).map_err(StoreError::io(path))
 }
 
 /// Syncs a folder's entries.

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use sled::transaction::TransactionError;
+
 use super::sample::SampleId;
 
-/// Why the store did not do what it was asked for; nothing was changed then.
+/// Why the store did not do what it was asked for; nothing was changed then, unless it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file or folder can't be read or written.
@@ -53,6 +55,17 @@ pub enum StoreError {
     /// A record is not what was written.
     #[error("the record {0} is damaged; check the disk, and restart graftd to restore what has a copy")]
     Damaged(String),
+    /// The disk failed in the middle of labelling, and again when that was taken back.
+    #[error(
+        "{source}; whether the new labels of sample {sample} are in force is settled at the next change of a \
+         sample or the next start: look at them then, or label it again"
+    )]
+    Uncertain {
+        /// Which.
+        sample: SampleId,
+        /// What went wrong.
+        source: Box<StoreError>,
+    },
     /// The disk is nearly full.
     #[error("{}: {free_mb} MB are free, fewer than the {floor_mb} MB that must stay so; make room", path.display())]
     Full {
@@ -105,6 +118,15 @@ pub enum StoreError {
     NoModel,
 }
 
+impl From<TransactionError<()>> for StoreError {
+    fn from(error: TransactionError<()>) -> Self {
+        match error {
+            TransactionError::Storage(error) => StoreError::Database(error),
+            TransactionError::Abort(()) => unreachable!("no transaction of ours aborts"),
+        }
+    }
+}
+
 impl StoreError {
     pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> StoreError {
         let path = path.into();
@@ -124,6 +146,7 @@ impl StoreError {
             | StoreError::Database(sled::Error::Io(source))
             | StoreError::Open { source: sled::Error::Io(source), .. } => is_full(source),
             StoreError::Full { .. } | StoreError::LabelsFill { .. } => true,
+            StoreError::Uncertain { source, .. } => source.is_full(),
             _ => false,
         }
     }
@@ -135,6 +158,7 @@ impl StoreError {
             StoreError::Database(_)
                 | StoreError::Damaged(_)
                 | StoreError::Away { .. }
+                | StoreError::Uncertain { .. }
                 | StoreError::Full { .. }
                 | StoreError::LabelsFill { .. }
         )

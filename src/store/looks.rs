@@ -51,7 +51,7 @@ impl Looks {
         };
         if !whole || looks.len() > MOST {
             looks.drain(..looks.len().saturating_sub(MOST));
-            std::fs::create_dir_all(files::folder_of(path))?;
+            files::make_dir(files::folder_of(path))?;
             let records = looks.iter().flat_map(|(id, look)| record(*id, look));
             files::place(path, &key.iter().copied().chain(records).collect::<Vec<u8>>())?;
         }

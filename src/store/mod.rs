@@ -24,6 +24,7 @@ mod older;
 mod outbox;
 mod pending;
 mod restore;
+mod salvage;
 mod sample;
 mod samples;
 mod sealed;

@@ -62,7 +62,12 @@ pub struct Models {
 impl Models {
     pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
         durable::sweep(dir)?;
-        Ok(Models::new(dir))
+        let models = Models::new(dir);
+        // What is told from here on must survive a power cut, also where a process was killed before it had
+        // brought it to the disk.
+        models.numbers()?.into_iter().try_for_each(|slot| durable::sync_dir(&models.folder(slot)))?;
+        durable::sync_dir(dir)?;
+        Ok(models)
     }
 
     /// The slots as they lie there.

@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
+use sled::Transactional;
 
 use super::StoreError;
+use super::commands::{self, Remembered};
 use super::database::Database;
 use super::envelope::{self, Record};
 
@@ -54,12 +56,41 @@ impl Outbox {
     /// # Errors
     /// When the disk fails.
     pub fn push(&self, message: &Message) -> Result<(), StoreError> {
+        self.push_beside(message, None)
+    }
+
+    /// Remembers how a command stands and adds the message that says so, both or neither, whatever happens
+    /// in between. When this returns both survive a power cut.
+    ///
+    /// # Errors
+    /// When the disk fails. Both may be there in spite of that once it works again, never one alone.
+    pub fn answer(
+        &self,
+        command: &str,
+        id: &str,
+        remembered: Remembered,
+        message: &Message,
+    ) -> Result<(), StoreError> {
+        self.push_beside(message, Some(commands::entry(command, id, remembered)))
+    }
+
+    fn push_beside(&self, message: &Message, command: Option<(String, Vec<u8>)>) -> Result<(), StoreError> {
         if self.length.load(Ordering::Relaxed) >= CAPACITY {
             self.make_room()?;
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let sealed = envelope::seal(message);
         let old = self.db.insist(|| {
-            self.db.write(|trees| Ok(trees.outbox.insert(id.to_be_bytes(), envelope::seal(message))?))
+            self.db.write(|trees| {
+                let both = (&trees.outbox, &trees.commands);
+                let old = both.transaction(|(outbox, commands)| {
+                    if let Some((key, record)) = &command {
+                        commands.insert(key.as_bytes(), record.as_slice())?;
+                    }
+                    Ok(outbox.insert(&id.to_be_bytes(), sealed.as_slice())?)
+                })?;
+                Ok(old)
+            })
         })?;
         if old.is_none() {
             self.length.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +168,9 @@ impl Outbox {
 
     fn count_out(&self, is_removed: bool) {
         if is_removed {
-            self.length.fetch_sub(1, Ordering::Relaxed);
+            // A message that was told to have failed, and came in spite of that, was not counted.
+            let less = |length: u64| Some(length.saturating_sub(1));
+            let _ = self.length.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
     }
 

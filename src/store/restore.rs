@@ -40,6 +40,7 @@ impl Samples {
     /// Goes through everything.
     pub(super) fn restore(&self, writer: &mut Writer) -> Result<(), StoreError> {
         self.blobs.sweep()?;
+        self.blobs.settle()?;
         let opening = self.db.opening();
         let told = self.db.read(change_in)?.max(self.changes.get()).unwrap_or_default();
         self.changes.forget()?;

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use sled::Transactional;
-use sled::transaction::{ConflictableTransactionError, TransactionError};
+use sled::transaction::ConflictableTransactionError;
 
 use crate::dataset::Example;
 use crate::files::free_space;
@@ -24,6 +24,8 @@ use super::{StoreError, durable, envelope, sealed};
 pub(super) const CLASSES: &str = "classes";
 pub(super) const TOTALS: &str = "totals";
 pub(super) const CHANGE: &str = "change";
+/// No database was opened so often: nothing is known to be whole.
+const NEVER: u64 = 0;
 /// Records that are read at a time when all are gone through.
 const PAGE: usize = 64;
 
@@ -105,13 +107,10 @@ impl Samples {
     /// When there is no room or the disk fails; nothing is kept then.
     pub fn add(&self, frame: &[u8], new: NewSample) -> Result<Sample, StoreError> {
         let mut writer = self.writer();
-        if writer.opening != self.db.opening() {
-            // The disk failed in the middle of something.
-            self.restore(&mut writer)?;
-        }
+        self.be_whole(&mut writer)?;
         self.make_room(&mut writer, frame.len() as u64)?;
+        self.begin(&mut writer)?;
         let (name, is_new) = self.blobs.put(frame)?;
-        writer.change += 1;
         let sample = Sample {
             id: SampleId::after(writer.last),
             frame: name,
@@ -146,9 +145,12 @@ impl Samples {
     /// too: nothing is kept of what was said before.
     ///
     /// # Errors
-    /// When there is no such sample or the disk fails.
+    /// When there is no such sample or the disk fails: the labels are as they were then, and stay so. Where
+    /// not even that can be written the error is [`StoreError::Uncertain`]: which labels are in force is
+    /// settled at the next change of a sample, or at the next start.
     pub fn label(&self, id: SampleId, new: NewLabels, share: f64) -> Result<Sample, StoreError> {
         let mut writer = self.writer();
+        self.be_whole(&mut writer)?;
         let old = self.get(id)?;
         let was = old.labels.as_ref().map(|labels| labels.holdout);
         let holdout = new.holdout.or(was).unwrap_or_else(|| falls_into_share(&old.frame, share));
@@ -164,35 +166,70 @@ impl Samples {
             at_ms: milliseconds(SystemTime::now()),
             covers,
         };
-        writer.change += 1;
-        let new = Sample { labels: Some(labels), change: writer.change, ..old.clone() };
-        // As in `add` the copy comes first: where it can't be written nothing has changed.
+        self.begin(&mut writer)?;
+        let new = Sample { labels: Some(labels), ..old.clone() };
+        self.replace(&mut writer, new).map_err(|error| self.take_back(&mut writer, old, error))
+    }
+
+    /// Gives a sample another record, with the number of the change that has begun. As in `add` the copy comes
+    /// first.
+    fn replace(&self, writer: &mut Writer, new: Sample) -> Result<Sample, StoreError> {
+        let new = Sample { change: writer.change, ..new };
         self.db.insist(|| self.blobs.write_copy(&new))?;
-        self.db.insist(|| self.commit(&mut writer, id, Some(&new)))?;
+        self.db.insist(|| self.commit(writer, new.id, Some(&new)))?;
         Ok(new)
+    }
+
+    /// After a change that failed: its copy, and in the log even its record, may have come to the disk, and
+    /// would count whenever the two are compared. What was there before counts more as a later change.
+    fn take_back(&self, writer: &mut Writer, old: Sample, error: StoreError) -> StoreError {
+        let sample = old.id;
+        match self.begin(writer).and_then(|()| self.replace(writer, old)) {
+            Ok(_) => error,
+            Err(_) => {
+                writer.opening = NEVER;
+                StoreError::Uncertain { sample, source: Box::new(error) }
+            }
+        }
     }
 
     /// Forgets a sample and its frame.
     ///
     /// # Errors
-    /// When there is no such sample or the disk fails.
+    /// When there is no such sample or the disk fails. A deletion that had begun is brought to its end at the
+    /// next change of a sample, or at the next start.
     pub fn delete(&self, id: SampleId) -> Result<(), StoreError> {
         let mut writer = self.writer();
+        self.be_whole(&mut writer)?;
         let sample = self.get(id)?;
         self.forget(&mut writer, &sample)
     }
 
     fn forget(&self, writer: &mut Writer, sample: &Sample) -> Result<(), StoreError> {
-        writer.change += 1;
-        // From here to the end the numbers differ, and what a power cut leaves is put right at the next
-        // start: a record without copy and frame is one that was being deleted.
-        self.changes.set(writer.change)?;
+        self.begin(writer)?;
+        // A record without copy and frame is one that was being deleted.
         let is_alone = self.blobs.is_alone(sample)?;
         self.blobs.remove_copy(sample)?;
         if is_alone {
             self.blobs.remove(&sample.frame)?;
         }
         self.commit(writer, sample.id, None)
+    }
+
+    /// Puts right what an error of the disk in the middle of something left.
+    fn be_whole(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        if writer.opening != self.db.opening() {
+            self.db.insist(|| self.restore(writer))?;
+        }
+        Ok(())
+    }
+
+    /// Begins a change: gives it a number and writes it down outside of sled. Until sled has it too the two
+    /// differ, and what a kill or a power cut leaves is put right at the next start, before it is told.
+    fn begin(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        self.be_whole(writer)?;
+        writer.change += 1;
+        self.changes.set(writer.change)
     }
 
     /// Makes room for a frame, or says why there is none.
@@ -388,11 +425,11 @@ impl Samples {
         self.db.dir().join("classes.json")
     }
 
-    /// Gives a sample a record, or none, keeps index and counts in step, and numbers the change, here and
-    /// outside; survives a power cut when it returns. Done twice it is as if done once.
+    /// Gives a sample a record, or none, keeps index and counts in step, and writes the change's number down,
+    /// which ends what [`Samples::begin`] began; survives a power cut when it returns. Done twice it is as if
+    /// done once.
     fn commit(&self, writer: &mut Writer, id: SampleId, new: Option<&Sample>) -> Result<(), StoreError> {
         let change = writer.change;
-        self.changes.set(change)?;
         writer.totals = self.db.write(|trees| {
             let all = (&trees.samples, &trees.by_state, &trees.meta);
             let done = all.transaction(|(records, states, meta)| {
@@ -413,10 +450,7 @@ impl Samples {
                 meta.insert(CHANGE, change.to_be_bytes().as_slice())?;
                 Ok::<Totals, ConflictableTransactionError<()>>(totals)
             });
-            done.map_err(|error| match error {
-                TransactionError::Storage(error) => StoreError::Database(error),
-                TransactionError::Abort(()) => unreachable!("no change aborts"),
-            })
+            Ok(done?)
         })?;
         Ok(())
     }

@@ -16,7 +16,7 @@ use super::lock::Lock;
 use super::models::Models;
 use super::sample::{Sample, SampleId};
 use super::samples::{change_in, totals_in};
-use super::{Message, PendingRun, Remembered, StoreError, durable, envelope};
+use super::{Message, PendingRun, Remembered, StoreError, durable, envelope, salvage};
 
 /// What is wrong with a file or a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -296,15 +296,15 @@ fn look_at_models(dir: &Path, report: &mut Report) -> Result<(), StoreError> {
 /// When there is no store, another process holds it, or the disk fails.
 pub fn rebuild(dir: &Path) -> Result<PathBuf, StoreError> {
     let _lock = hold(dir)?;
-    let aside = super::database::move_aside(dir)?;
-    match Database::look_into_copy(&aside) {
-        Ok((old, _copy)) => {
-            let new = Database::look_into(&dir.join(FOLDER))?;
-            new.take_over(&old)?;
-        }
-        Err(error) => tracing::warn!("{error}; messages and commands that waited in it are not taken over"),
-    }
     // Whoever opens the store next compares everything.
     Changes::open(dir)?.forget()?;
-    Ok(aside)
+    salvage::replace(dir, |to| {
+        match Database::look_into_copy(&dir.join(FOLDER)) {
+            Ok((old, _copy)) => Database::look_into(to)?.take_over(&old)?,
+            Err(error) => {
+                tracing::warn!("{error}; messages and commands that waited in it are not taken over");
+            }
+        }
+        Ok(())
+    })
 }

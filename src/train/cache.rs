@@ -88,7 +88,8 @@ impl FeatureCache {
     /// Opens or makes the cache in `folder` for records of `record` values.
     pub(super) fn open(folder: &Path, record: usize) -> Result<Self, CacheError> {
         let fail = |source| CacheError { path: folder.to_owned(), source };
-        std::fs::create_dir_all(folder).map_err(fail)?;
+        // The run's checkpoint lies here too, which a power cut must not take with the folder.
+        files::make_dir(folder).map_err(fail)?;
         let open = |name: &str| {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false);

@@ -105,7 +105,10 @@ impl Checkpoint {
         body.extend(postcard::to_stdvec(progress).map_err(io::Error::other)?);
         let sum = crc32fast::hash(&body).to_le_bytes();
         files::place(&self.path, &[&MAGIC[..], &sum, &body].concat())?;
-        files::sync_dir(files::folder_of(&self.path))
+        let folder = files::folder_of(&self.path);
+        files::sync_dir(folder)?;
+        // A run that was killed may have made the folder and not brought its name to the disk.
+        files::sync_dir(files::folder_of(folder))
     }
 
     /// Takes it away.

@@ -73,7 +73,7 @@ impl Thumbnails {
         let records: Vec<u8> =
             wanted.iter().flat_map(|sample| write(&sample.hash, self.get(&sample.hash))).collect();
         let folder = files::folder_of(&self.path);
-        let saved = std::fs::create_dir_all(folder).and_then(|()| files::place(&self.path, &records));
+        let saved = files::make_dir(folder).and_then(|()| files::place(&self.path, &records));
         // The next run makes them again; this one has them.
         if let Err(error) = saved {
             tracing::warn!("thumbnails are not kept: {}: {error}", self.path.display());

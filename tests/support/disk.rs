@@ -115,6 +115,52 @@ impl Disk {
         }
     }
 
+    /// A disk with what lies in a folder, all of it durable.
+    pub fn of(folder: &Path, deaf: Deaf) -> Self {
+        let mut disk = Disk::new(deaf);
+        disk.take_in(folder, 0);
+        disk.synced = disk.names.clone();
+        disk
+    }
+
+    fn take_in(&mut self, folder: &Path, node: usize) {
+        let mut names = BTreeMap::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let (path, kind) = (entry.path(), entry.file_type().unwrap());
+            self.nodes.push(if kind.is_symlink() {
+                Node::Link(std::fs::read_link(&path).unwrap().to_str().unwrap().to_owned())
+            } else if kind.is_dir() {
+                Node::Folder
+            } else {
+                Node::File { synced: std::fs::read(&path).unwrap(), since: vec![] }
+            });
+            let new = self.nodes.len() - 1;
+            names.insert(entry.file_name().into_string().unwrap(), new);
+            if kind.is_dir() {
+                self.take_in(&path, new);
+            }
+        }
+        self.names.insert(node, names);
+    }
+
+    /// What a killed process did in calls whose end was not recorded: how the files in `folder` differ from
+    /// what was. None where names differ.
+    pub fn missed(&self, folder: &Path) -> Option<Vec<Op>> {
+        let copy = tempfile::tempdir().unwrap();
+        self.cut(copy.path(), Luck::Kept, Luck::Kept, 0);
+        let mut ops = vec![];
+        differences(folder, copy.path(), "", &mut ops).then_some(ops)
+    }
+
+    /// What whoever reads a file now reads.
+    fn seen(&self, node: usize) -> Vec<u8> {
+        let Node::File { synced, since } = &self.nodes[node] else { panic!("{node} is read as a file") };
+        let mut content = synced.clone();
+        since.iter().for_each(|change| change.apply(&mut content));
+        content
+    }
+
     /// Does what the process did.
     pub fn apply(&mut self, op: &Op) {
         match op {
@@ -128,7 +174,17 @@ impl Disk {
                 }
             }
             Op::Write { path, offset, bytes } => self.change_at(path, Change::Write(*offset, bytes.clone())),
+            Op::Append { path, bytes } => {
+                let end = self.find(path).map_or(0, |node| self.seen(node).len() as u64);
+                self.change_at(path, Change::Write(end, bytes.clone()));
+            }
             Op::Length { path, length, at_least } => self.change_at(path, Change::Length(*length, *at_least)),
+            Op::Copy { from, from_offset, to, offset, length } => {
+                let content = self.seen(self.find(from).unwrap());
+                let start = *from_offset as usize;
+                let bytes = content[start..start + *length as usize].to_vec();
+                self.change_at(to, Change::Write(*offset, bytes));
+            }
             Op::Mkdir { path } => {
                 self.make(path, Node::Folder);
             }
@@ -139,6 +195,11 @@ impl Disk {
                 let node = self.find(from).unwrap();
                 let ((a, was), (b, is)) = (self.parent(from), self.parent(to));
                 self.rename(vec![(a, was, None), (b, is, Some(node))]);
+            }
+            Op::Exchange { one, other } => {
+                let nodes = (self.find(one).unwrap(), self.find(other).unwrap());
+                let ((a, first), (b, second)) = (self.parent(one), self.parent(other));
+                self.rename(vec![(a, first, Some(nodes.1)), (b, second, Some(nodes.0))]);
             }
             Op::Remove { path } => {
                 let (folder, name) = self.parent(path);
@@ -255,6 +316,36 @@ impl Disk {
             other => panic!("{other:?} is written to"),
         }
     }
+}
+
+/// Whether two folders hold the same names; how to make the files in the second one those of the first.
+fn differences(real: &Path, known: &Path, below: &str, ops: &mut Vec<Op>) -> bool {
+    let names = |folder: &Path| {
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        names.collect::<BTreeSet<_>>()
+    };
+    let there = names(real);
+    there == names(known)
+        && there.iter().all(|name| {
+            let (real, known) = (real.join(name), known.join(name));
+            let path = format!("{below}/{}", name.to_str().unwrap()).trim_start_matches('/').to_owned();
+            let kind = real.symlink_metadata().unwrap().file_type();
+            if kind != known.symlink_metadata().unwrap().file_type() {
+                return false;
+            }
+            if kind.is_dir() {
+                return differences(&real, &known, &path, ops);
+            }
+            if kind.is_symlink() {
+                return std::fs::read_link(&real).unwrap() == std::fs::read_link(&known).unwrap();
+            }
+            let bytes = std::fs::read(&real).unwrap();
+            if bytes != std::fs::read(&known).unwrap() {
+                ops.push(Op::Length { path: path.clone(), length: bytes.len() as u64, at_least: false });
+                ops.push(Op::Write { path, offset: 0, bytes });
+            }
+            true
+        })
 }
 
 fn apply(names: &mut Names, naming: &Naming) {

@@ -9,6 +9,7 @@ pub mod device;
 pub mod drawn;
 pub mod http;
 pub mod ledger;
+pub mod operator;
 pub mod recompose;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;

@@ -5,9 +5,9 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// Calls that are traced. A question mark: not every architecture has it.
 const CALLS: &str = "?open,openat,?openat2,?creat,read,pread64,lseek,write,pwrite64,writev,pwritev,?pwritev2,\
@@ -28,10 +28,23 @@ pub enum Op {
         bytes: Vec<u8>,
     },
     /// The file's length becomes this, or at least this.
+    /// Behind whatever is there.
+    Append {
+        path: String,
+        bytes: Vec<u8>,
+    },
     Length {
         path: String,
         length: u64,
         at_least: bool,
+    },
+    /// Bytes of one file become those of another.
+    Copy {
+        from: String,
+        from_offset: u64,
+        to: String,
+        offset: u64,
+        length: u64,
     },
     Mkdir {
         path: String,
@@ -43,6 +56,11 @@ pub enum Op {
     Rename {
         from: String,
         to: String,
+    },
+    /// Two names change places.
+    Exchange {
+        one: String,
+        other: String,
     },
     Remove {
         path: String,
@@ -62,24 +80,64 @@ pub enum Op {
 
 /// Runs a program and gives what it did below `dir`, and the lines it wrote to the file `marks`, in order.
 pub fn record(program: &mut Command, dir: &Path, marks: &Path) -> Vec<Op> {
-    let log = tempfile::NamedTempFile::new().unwrap();
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-y", "-xx", "-s", "16777216", "-e", &format!("trace={CALLS}"), "-o"]);
-    strace.arg(log.path()).arg(program.get_program()).args(program.get_args());
-    for (name, value) in program.get_envs() {
-        strace.env(name, value.unwrap_or_default());
-    }
-    let output = strace.output();
-    let output = output.unwrap_or_else(|error| panic!("strace: {error} (install the package `strace`)"));
+    let (ops, output) = record_with(program, dir, marks, None);
     assert!(
         output.status.success(),
         "{}\n{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    let text = std::fs::read_to_string(log.path()).unwrap();
-    Parser { dir: dir.to_str().unwrap(), marks: marks.to_str().unwrap(), ops: vec![], at: HashMap::new() }
-        .parse(&text)
+    ops
+}
+
+/// [`record`], with a fault in strace's words that the program meets; it may end as it likes.
+pub fn record_with(
+    program: &mut Command,
+    dir: &Path,
+    marks: &Path,
+    fault: Option<&str>,
+) -> (Vec<Op>, Output) {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut strace = recorder(program, log.path(), fault);
+    let output = strace.output();
+    let output = output.unwrap_or_else(|error| panic!("strace: {error} (install the package `strace`)"));
+    (read(log.path(), dir, marks).into_iter().map(|(_, op)| op).collect(), output)
+}
+
+/// strace of a program, to be run by the caller; what it did is then in `log`, see [`read`].
+pub fn recorder(program: &Command, log: &Path, fault: Option<&str>) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-ttt", "-y", "-xx", "-s", "16777216", "-e", &format!("trace={CALLS}")]);
+    match fault {
+        Some(fault) => strace.arg(format!("--inject={fault}")),
+        // Faster by far; but no signal is sent then.
+        None => strace.arg("--seccomp-bpf"),
+    };
+    strace.arg("-o").arg(log).arg(program.get_program()).args(program.get_args());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => strace.env(name, value),
+            None => strace.env_remove(name),
+        };
+    }
+    if let Some(folder) = program.get_current_dir() {
+        strace.current_dir(folder);
+    }
+    strace
+}
+
+/// What a recorded program did below `dir`, and the lines that it wrote to the file `marks`, each with when it was
+/// begun, seconds since 1970.
+pub fn read(log: &Path, dir: &Path, marks: &Path) -> Vec<(f64, Op)> {
+    let text = std::fs::read_to_string(log).unwrap();
+    Parser {
+        dir: dir.to_str().unwrap(),
+        marks: marks.to_str().unwrap(),
+        ops: vec![],
+        at: HashMap::new(),
+        appending: HashSet::new(),
+    }
+    .parse(&text)
 }
 
 struct Parser<'a> {
@@ -88,6 +146,8 @@ struct Parser<'a> {
     ops: Vec<Op>,
     /// Where descriptors stand.
     at: HashMap<u32, u64>,
+    /// Descriptors that write behind whatever is there.
+    appending: HashSet<u32>,
 }
 
 /// A call as strace writes it: `name(arguments) = result`.
@@ -151,11 +211,16 @@ fn number_of(descriptor: &str) -> u32 {
 }
 
 impl Parser<'_> {
-    fn parse(mut self, text: &str) -> Vec<Op> {
+    fn parse(mut self, text: &str) -> Vec<(f64, Op)> {
+        let (mut timed, mut last) = (vec![], 0.0);
         let mut begun: HashMap<u32, String> = HashMap::new();
         for line in text.lines() {
             let (thread, call) = line.split_once(' ').unwrap();
-            let (thread, call) = (thread.parse().unwrap(), call.trim_start());
+            let thread = thread.parse().unwrap();
+            let Some((time, call)) = call.trim_start().split_once(' ') else { continue };
+            // What the line before told.
+            timed.extend(self.ops.drain(..).map(|op| (last, op)));
+            last = time.parse().unwrap();
             let is_sync = |call: &str| call.starts_with("fsync(") || call.starts_with("fdatasync(");
             let whole = if let Some(start) = call.strip_suffix("<unfinished ...>") {
                 // What a sync covers is what was written before it began.
@@ -175,15 +240,16 @@ impl Parser<'_> {
             };
             let Some(call) = Call::read(&whole) else { continue };
             if is_sync(&whole) {
-                if self.inside(&call.file(0)).is_some() {
-                    assert_eq!(call.result, 0, "{whole}");
+                // One that failed has promised nothing.
+                if self.inside(&call.file(0)).is_some() && call.result == 0 {
                     self.ops.push(Op::SyncEnds { thread });
                 }
             } else if call.result >= 0 {
                 self.take(&call);
             }
         }
-        self.ops
+        timed.extend(self.ops.drain(..).map(|op| (last, op)));
+        timed
     }
 
     fn sync_begins(&mut self, thread: u32, call: &str) {
@@ -227,7 +293,15 @@ impl Parser<'_> {
                 }
             }
             "rename" => self.renamed(call.text(0), call.text(1)),
+            "renameat2" if call.arguments[4] == "RENAME_EXCHANGE" => {
+                let names = (self.inside(&call.path_at(1)), self.inside(&call.path_at(3)));
+                if let (Some(one), Some(other)) = names {
+                    self.ops.push(Op::Exchange { one, other });
+                }
+            }
             "renameat" | "renameat2" => self.renamed(call.path_at(1), call.path_at(3)),
+            "copy_file_range" => self.copied(call, 0, 2),
+            "sendfile" => self.copied(call, 1, 0),
             "symlink" => self.symlink(call.text(1), call.text(0)),
             "symlinkat" => self.symlink(call.path_at(2), call.text(0)),
             "unlink" | "rmdir" => self.push(&call.text(0), |path| Op::Remove { path }),
@@ -252,7 +326,13 @@ impl Parser<'_> {
     fn opened(&mut self, call: &Call, path: String, flags: &str) {
         self.at.insert(number_of(call.returned), 0);
         if let Some(path) = self.inside(&path) {
-            assert!(!flags.contains("O_TMPFILE") && !flags.contains("O_APPEND"), "{flags}");
+            assert!(!flags.contains("O_TMPFILE"), "{flags}");
+            let descriptor = number_of(call.returned);
+            if flags.contains("O_APPEND") {
+                self.appending.insert(descriptor);
+            } else {
+                self.appending.remove(&descriptor);
+            }
             if flags.contains("O_CREAT") || flags.contains("O_TRUNC") {
                 self.ops.push(Op::Create { path, empty: flags.contains("O_TRUNC") });
             }
@@ -264,12 +344,33 @@ impl Parser<'_> {
         if file == self.marks {
             self.ops.push(Op::Mark(call.text(1).trim_end().to_owned()));
         } else if let Some(path) = self.inside(&file) {
-            let at = self.at.entry(number_of(call.arguments[0])).or_default();
+            let descriptor = number_of(call.arguments[0]);
+            let at = self.at.entry(descriptor).or_default();
             let mut bytes = unquote(call.arguments[1]);
             bytes.truncate(call.result as usize);
+            if self.appending.contains(&descriptor) {
+                self.ops.push(Op::Append { path, bytes });
+                return;
+            }
             let offset = *at;
             *at += bytes.len() as u64;
             self.ops.push(Op::Write { path, offset, bytes });
+        }
+    }
+
+    /// Between the descriptors in these arguments, each from where it stands.
+    fn copied(&mut self, call: &Call, from: usize, to: usize) {
+        let length = call.result as u64;
+        let mut stands = |n: usize| {
+            let at = self.at.entry(number_of(call.arguments[n])).or_default();
+            *at += length;
+            *at - length
+        };
+        let (from_offset, offset) = (stands(from), stands(to));
+        match (self.inside(&call.file(from)), self.inside(&call.file(to))) {
+            (Some(from), Some(to)) => self.ops.push(Op::Copy { from, from_offset, to, offset, length }),
+            (_, None) => {}
+            (None, to) => panic!("{to:?} is copied from elsewhere"),
         }
     }
 

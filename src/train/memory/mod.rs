@@ -86,7 +86,7 @@ impl Memory {
     ) -> Result<Self, MemoryError> {
         let folder = root.join(folder_name(backbone_hash, size));
         let fail = |source| MemoryError { path: folder.clone(), source };
-        fs::create_dir_all(&folder).map_err(fail)?;
+        files::make_dir(&folder).map_err(fail)?;
         // One lock for all folders, since the budget spans them.
         let lock = File::options().append(true).create(true).open(root.join("lock")).map_err(fail)?;
         files::lock_for_run(&lock).map_err(fail)?;
