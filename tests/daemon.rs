@@ -6,22 +6,23 @@ mod support;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 
 use graftd::dataset::{DataSet, Example};
 use graftd::store::Store;
 use serde_json::{Value, json};
 use support::broker::{Mosquitto, Watcher, wait_until};
-use support::{drawn, goldens, graftd};
+use support::service::Service;
+use support::{drawn, graftd};
 
 const ROOT: &str = "graftd/test";
 
 /// A device: its folder, its pictures, its broker.
 struct Device {
-    folder: tempfile::TempDir,
+    // Dropped first: it writes into the folder.
+    daemon: Service,
     broker: Mosquitto,
     data: DataSet,
-    daemon: Option<Child>,
+    folder: tempfile::TempDir,
 }
 
 impl Device {
@@ -44,7 +45,8 @@ impl Device {
                 std::fs::copy(&example.picture, frames.join(frame_name(split, example))).unwrap();
             }
         }
-        let device = Device { folder, broker, data, daemon: None };
+        let daemon = Service::new(folder.path());
+        let device = Device { folder, broker, data, daemon };
         device.configure(extra);
         device
     }
@@ -54,35 +56,19 @@ impl Device {
     }
 
     fn configure(&self, extra: &str) {
-        let base = goldens("exports").join("yolo12n.onnx");
-        let text = format!(
-            "device = \"test\"\nstate_dir = \"state\"\n[model]\nbase = {base:?}\n[mqtt]\nbroker = {:?}\n\
-             [camera]\nfolder = \"frames\"\nfps = 100.0\n\
-             [select]\nrandom_share = 1.0\nleast_difference = 0.0\nper_hour = 100000\n\
-             [train]\nidle = false\n{extra}",
-            self.broker.url()
-        );
-        std::fs::write(self.path("graftd.toml"), text).unwrap();
+        self.daemon.configure(&format!("broker = {:?}", self.broker.url()), extra);
     }
 
     fn start(&mut self) {
-        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
-        let mut command = graftd();
-        command.arg("run").arg("--config").arg(self.path("graftd.toml")).stderr(log).stdout(Stdio::null());
-        self.daemon = Some(command.spawn().unwrap());
+        self.daemon.start();
     }
 
-    /// Sends a signal and waits for the end; the exit code, if it ended by itself.
     fn end(&mut self, signal: &str) -> Option<i32> {
-        let mut daemon = self.daemon.take().unwrap();
-        let kill =
-            std::process::Command::new("kill").args([signal, &daemon.id().to_string()]).status().unwrap();
-        assert!(kill.success());
-        daemon.wait().unwrap().code()
+        self.daemon.end(signal)
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+        self.daemon.log()
     }
 
     /// Labels of each frame by its name, and whether it is held out.
@@ -114,18 +100,6 @@ impl Device {
                     == truth.len() as u64
         };
         watcher.wait("all labels to be counted", counted);
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
     }
 }
 
@@ -374,7 +348,7 @@ fn a_second_daemon_on_the_same_state_is_turned_away() {
     let second = graftd().arg("run").arg("--config").arg(device.path("graftd.toml")).output().unwrap();
     let message = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(2), "{message}");
-    let pid = device.daemon.as_ref().unwrap().id().to_string();
+    let pid = device.daemon.id().to_string();
     assert!(message.lines().last().unwrap().contains(&format!("in use by process {pid}")), "{message}");
 }
 

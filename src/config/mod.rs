@@ -5,9 +5,11 @@
 
 mod broker;
 mod camera;
+mod mqtt;
 
 pub use broker::{Broker, BrokerError};
 pub use camera::CameraConfig;
+pub use mqtt::{COMMANDS, MqttConfig, MqttVersion};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -114,6 +116,8 @@ pub struct TrainConfig {
     pub min_samples: usize,
     /// Share of newly labelled samples that become hold-out, 0 to 1; a label may also say it itself.
     pub holdout_share: f64,
+    /// Whether a run may be started over MQTT.
+    pub allow_remote: bool,
     /// How much runs may be noticed: `idle`, `cpus`.
     #[serde(flatten)]
     pub guest: Guest,
@@ -127,29 +131,10 @@ impl Default for TrainConfig {
         TrainConfig {
             min_samples: 10,
             holdout_share: 0.2,
+            allow_remote: true,
             guest: Guest::default(),
             options: TrainOptions::default(),
         }
-    }
-}
-
-/// The broker and the topics.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MqttConfig {
-    /// `mqtt://[user@]host[:port]`.
-    pub broker: Broker,
-    /// A file whose first line is the password that goes with the user.
-    pub password_file: Option<PathBuf>,
-    /// The topic that all others are below; none is `graftd/<device>`.
-    pub root: Option<String>,
-    /// Size above which a message is not sent but set aside, bytes (topic and payload).
-    pub max_packet: usize,
-}
-
-impl Default for MqttConfig {
-    fn default() -> Self {
-        MqttConfig { broker: Broker::default(), password_file: None, root: None, max_packet: 128 * 1024 }
     }
 }
 
@@ -277,13 +262,13 @@ impl Config {
         if self.mqtt.max_packet < 1024 {
             return Err(("mqtt.max_packet", format!("{} is too small; at least 1024", self.mqtt.max_packet)));
         }
-        Ok(())
+        self.mqtt.check()
     }
 
     fn paths_from(&mut self, folder: &Path) {
         self.camera.paths_from(folder);
-        let optional = [&mut self.mqtt.password_file, &mut self.runtime.library];
-        let all = optional.into_iter().flatten().chain([&mut self.state_dir, &mut self.model.base]);
+        self.mqtt.paths_from(folder);
+        let all = self.runtime.library.iter_mut().chain([&mut self.state_dir, &mut self.model.base]);
         for path in all {
             *path = folder.join(&path);
         }

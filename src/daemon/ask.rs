@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::label::Provenance;
-use crate::mqtt::{Answer, Arguments, Incoming, LabelArguments, Payload, parse};
+use crate::mqtt::{Answer, Arguments, Incoming, LabelArguments, Payload, ReplyTo, Taken, identified, parse};
 use crate::store::{Message, NewLabels, Remembered, SampleId, StoreError};
 
 use super::core::Core;
@@ -22,39 +22,70 @@ pub(super) enum Ask {
     Request {
         /// Its name.
         command: String,
+        /// Where the answer goes instead of the usual topic.
+        reply: Option<ReplyTo>,
     },
 }
 
 impl Core {
     /// A message came in on one of our topics.
-    pub(super) fn take(&mut self, topic: &str, payload: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn take(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        reply: Option<ReplyTo>,
+    ) -> Result<Taken, StoreError> {
         let topics = self.topics.clone();
         let (ask, parsed) = match topics.read(topic) {
-            None => return Ok(()),
+            None => return Ok(Taken::Idle),
             Some(Incoming::Command { command, id }) => {
                 let ask = Ask::Command { command: command.into(), id: id.into() };
                 (ask, parse(command, Some(id), payload))
             }
             Some(Incoming::Request { command }) => {
-                (Ask::Request { command: command.into() }, parse(command, None, payload))
+                match reply.as_ref().map_or(Ok(()), |reply| topics.check_reply(reply)) {
+                    Ok(()) => {
+                        (Ask::Request { command: command.into(), reply }, parse(command, None, payload))
+                    }
+                    Err(reason) => {
+                        (Ask::Request { command: command.into(), reply: None }, Payload::Bad(reason))
+                    }
+                }
             }
         };
-        let arguments = match parsed {
-            Payload::Echo => return Ok(()),
-            Payload::Bad(reason) => return self.say(&ask, &Answer::failed(reason)),
-            Payload::Init(arguments) => arguments,
-        };
-        if let Ask::Command { command, id } = &ask {
+        match parsed {
+            Payload::Echo => return Ok(Taken::Idle),
+            Payload::Bad(reason) => self.say(&ask, &Answer::failed(reason))?,
+            Payload::Init(arguments) => self.begin(arguments, &ask)?,
+        }
+        Ok(Taken::Command)
+    }
+
+    /// Why a command may not be sent to this device.
+    pub(super) fn forbids(&self, command: &str) -> Option<String> {
+        if !self.config.mqtt.allows(command) {
+            return Some(format!("this device does not take the command {command:?} (mqtt.commands)"));
+        }
+        let is_run = command == "train" && !self.config.train.allow_remote;
+        is_run.then(|| "this device lets nobody start a run over MQTT (train.allow_remote)".into())
+    }
+
+    fn begin(&mut self, arguments: Arguments, ask: &Ask) -> Result<(), StoreError> {
+        let (Ask::Command { command, .. } | Ask::Request { command, .. }) = ask;
+        if let Some(reason) = self.forbids(command) {
+            return self.say(ask, &Answer::failed(reason));
+        }
+        if let Ask::Command { command, id } = ask {
             match self.store.commands().get(command, id)? {
-                Some(Remembered::Settled(answer)) => return self.send(&ask, answer),
-                Some(Remembered::Executing) => return self.say(&ask, &Answer::Executing),
+                Some(Remembered::Settled(answer)) => return self.send(ask, answer),
+                Some(Remembered::Executing) => return self.say(ask, &Answer::Executing),
                 None => self.store.commands().set(command, id, Remembered::Executing)?,
             }
-            self.say(&ask, &Answer::Executing)?;
+            self.say(ask, &Answer::Executing)?;
         }
-        match self.carry_out(arguments, &ask) {
-            Some(Ok(result)) => self.settle(&ask, &Answer::Successful { result }),
-            Some(Err(reason)) => self.settle(&ask, &Answer::failed(reason)),
+        match self.carry_out(arguments, ask) {
+            Some(Ok(result)) => self.settle(ask, &Answer::Successful { result }),
+            Some(Err(reason)) => self.settle(ask, &Answer::failed(reason)),
             // It goes on; whoever ends it settles it.
             None => Ok(()),
         }
@@ -106,7 +137,7 @@ impl Core {
 
     /// Answers for good: remembered first, so that a power cut in between repeats the answer.
     pub(super) fn settle(&mut self, ask: &Ask, answer: &Answer) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(answer).expect("answers can be written");
+        let bytes = identified(answer);
         if let Ask::Command { command, id } = ask {
             self.store.commands().set(command, id, Remembered::Settled(bytes.clone()))?;
         }
@@ -114,15 +145,16 @@ impl Core {
     }
 
     fn say(&mut self, ask: &Ask, answer: &Answer) -> Result<(), StoreError> {
-        self.send(ask, serde_json::to_vec(answer).expect("answers can be written"))
+        self.send(ask, identified(answer))
     }
 
     fn send(&mut self, ask: &Ask, payload: Vec<u8>) -> Result<(), StoreError> {
-        let topic = match ask {
-            Ask::Command { command, id } => self.topics.command(command, id),
-            Ask::Request { command } => self.topics.reply(command),
+        let (topic, correlation) = match ask {
+            Ask::Command { command, id } => (self.topics.command(command, id), None),
+            Ask::Request { command, reply: None } => (self.topics.reply(command), None),
+            Ask::Request { reply: Some(reply), .. } => (reply.topic.clone(), reply.correlation.clone()),
         };
-        self.push(&Message { topic, payload, droppable: false })
+        self.push(&Message { topic, payload, droppable: false, correlation })
     }
 
     /// Commands that an earlier life of this daemon took on and did not bring to an end.

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::StoreError;
 use super::database::Database;
 use super::envelope::{self, Record};
+use super::older::MessageV1;
 
-/// Messages that wait, at most; then the oldest that may go (events) makes room.
+/// Messages that wait, and what they take together, at most; then the oldest that may go (events) make room.
 const CAPACITY: u64 = 10_000;
+const BYTES: u64 = 64 * 1024 * 1024;
 /// Messages that are remembered after they were set aside, at most.
 const ASIDE: usize = 100;
 
@@ -22,9 +24,17 @@ pub struct Message {
     pub payload: Vec<u8>,
     /// Whether it may go when the outbox is full.
     pub droppable: bool,
+    /// Correlation data of the request that it answers, where MQTT 5 gave some.
+    pub correlation: Option<Vec<u8>>,
 }
 
-impl Record for Message {}
+impl Record for Message {
+    const VERSION: u8 = 2;
+
+    fn read_older(version: u8, body: &[u8]) -> Option<Self> {
+        (version == 1).then(|| postcard::from_bytes::<MessageV1>(body).ok().map(Message::from)).flatten()
+    }
+}
 
 /// The messages that wait.
 #[derive(Debug)]
@@ -32,11 +42,12 @@ pub struct Outbox {
     db: Database,
     next: AtomicU64,
     length: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Outbox {
     pub(super) fn open(db: &Database) -> Result<Self, StoreError> {
-        let (next, length) = db.read(|trees| {
+        let (next, length, bytes) = db.read(|trees| {
             // Numbers never come back, so that an acknowledgement always means one message.
             let mut next = 0;
             for tree in [&trees.outbox, &trees.aside] {
@@ -44,9 +55,14 @@ impl Outbox {
                     next = next.max(number(&key)? + 1);
                 }
             }
-            Ok((next, trees.outbox.len() as u64))
+            let (mut length, mut bytes) = (0, 0);
+            for entry in trees.outbox.iter() {
+                length += 1;
+                bytes += entry?.1.len() as u64;
+            }
+            Ok((next, length, bytes))
         })?;
-        Ok(Outbox { db: db.clone(), next: next.into(), length: length.into() })
+        Ok(Outbox { db: db.clone(), next: next.into(), length: length.into(), bytes: bytes.into() })
     }
 
     /// Adds a message at the end. When this returns it survives a power cut.
@@ -54,15 +70,16 @@ impl Outbox {
     /// # Errors
     /// When the disk fails.
     pub fn push(&self, message: &Message) -> Result<(), StoreError> {
-        if self.length.load(Ordering::Relaxed) >= CAPACITY {
-            self.make_room()?;
-        }
+        let sealed = envelope::seal(message);
+        let size = sealed.len() as u64;
+        while (self.len() >= CAPACITY || self.bytes() + size > BYTES) && self.make_room()? {}
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let old = self.db.insist(|| {
-            self.db.write(|trees| Ok(trees.outbox.insert(id.to_be_bytes(), envelope::seal(message))?))
+            self.db.write(|trees| Ok(trees.outbox.insert(id.to_be_bytes(), sealed.as_slice())?))
         })?;
         if old.is_none() {
             self.length.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(size, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -110,7 +127,7 @@ impl Outbox {
             }
             Ok(trees.outbox.remove(id.to_be_bytes())?)
         })?;
-        self.count_out(removed.is_some());
+        self.count_out(removed.as_deref());
         Ok(())
     }
 
@@ -124,6 +141,16 @@ impl Outbox {
         self.len() == 0
     }
 
+    /// What the messages that wait take together, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether three quarters of its room are taken: whoever makes more messages should wait.
+    pub fn is_crowded(&self) -> bool {
+        self.len() >= CAPACITY / 4 * 3 || self.bytes() >= BYTES / 4 * 3
+    }
+
     /// Messages that were set aside.
     pub fn aside(&self) -> u64 {
         self.db.read(|trees| Ok(trees.aside.len() as u64)).unwrap_or_default()
@@ -131,17 +158,19 @@ impl Outbox {
 
     fn remove(&self, id: u64) -> Result<(), StoreError> {
         let removed = self.db.read(|trees| Ok(trees.outbox.remove(id.to_be_bytes())?))?;
-        self.count_out(removed.is_some());
+        self.count_out(removed.as_deref());
         Ok(())
     }
 
-    fn count_out(&self, is_removed: bool) {
-        if is_removed {
+    fn count_out(&self, removed: Option<&[u8]>) {
+        if let Some(bytes) = removed {
             self.length.fetch_sub(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
         }
     }
 
-    fn make_room(&self) -> Result<(), StoreError> {
+    /// Drops the oldest event; whether there was one.
+    fn make_room(&self) -> Result<bool, StoreError> {
         let oldest = self.db.read(|trees| {
             for entry in trees.outbox.iter() {
                 let (key, bytes) = entry?;
@@ -153,13 +182,80 @@ impl Outbox {
             }
             Ok(None)
         })?;
-        let Some(oldest) = oldest else { return Ok(()) };
-        tracing::warn!("the outbox holds {CAPACITY} messages; the oldest event is dropped");
-        self.remove(oldest)
+        let Some(oldest) = oldest else { return Ok(false) };
+        tracing::warn!(
+            "the outbox holds {} messages of {} bytes; the oldest event is dropped",
+            self.len(),
+            self.bytes()
+        );
+        self.remove(oldest)?;
+        Ok(true)
     }
 }
 
 fn number(key: &[u8]) -> Result<u64, StoreError> {
     let key = key.try_into().map_err(|_| StoreError::Damaged("of an outbox key".into()))?;
     Ok(u64::from_be_bytes(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Store;
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn message(topic: &str, droppable: bool) -> Message {
+        Message { topic: topic.into(), payload: vec![7; MIB], droppable, correlation: None }
+    }
+
+    fn topics(outbox: &Outbox) -> Vec<String> {
+        let mut after = None;
+        let next = std::iter::from_fn(|| {
+            let (id, message) = outbox.next(after).expect("a message can be read")?;
+            after = Some(id);
+            Some(message.topic)
+        });
+        next.collect()
+    }
+
+    #[test]
+    fn the_oldest_events_go_when_there_is_no_room_and_answers_never() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path()).expect("a store");
+        let outbox = store.outbox();
+        for round in 0..40 {
+            outbox.push(&message(&format!("event {round}"), true)).expect("pushed");
+            outbox.push(&message(&format!("answer {round}"), false)).expect("pushed");
+        }
+        assert!(outbox.bytes() <= BYTES && outbox.is_crowded());
+        let topics = topics(outbox);
+        let answers = topics.iter().filter(|topic| topic.starts_with("answer")).count();
+        assert_eq!(answers, 40);
+        let events: Vec<_> = topics.iter().filter(|topic| topic.starts_with("event")).collect();
+        let kept: Vec<_> = (40 - events.len()..40).map(|round| format!("event {round}")).collect();
+        assert_eq!(events, kept.iter().collect::<Vec<_>>());
+        // Answers alone go beyond it: nothing else removes one.
+        for round in 40..70 {
+            outbox.push(&message(&format!("answer {round}"), false)).expect("pushed");
+        }
+        let (length, bytes) = (outbox.len(), outbox.bytes());
+        assert!(length == 70 && bytes > BYTES);
+        drop(store);
+        let store = Store::open(dir.path()).expect("it opens again");
+        assert_eq!((store.outbox().len(), store.outbox().bytes()), (length, bytes));
+        let first = store.outbox().next(None).expect("read").expect("there").0;
+        store.outbox().acknowledge(first).expect("acknowledged");
+        assert_eq!(store.outbox().len(), length - 1);
+        assert!(store.outbox().bytes() < bytes);
+    }
+
+    #[test]
+    fn a_message_of_version_1_is_read() {
+        let body = postcard::to_stdvec(&("t", vec![1_u8, 2], true)).expect("written");
+        let read = Message::read_older(1, &body).expect("a message");
+        let wanted = Message { topic: "t".into(), payload: vec![1, 2], droppable: true, correlation: None };
+        assert_eq!(read, wanted);
+        assert_eq!(Message::read_older(3, &body), None);
+    }
 }

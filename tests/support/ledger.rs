@@ -88,7 +88,8 @@ pub fn work(dir: &Path, rounds: std::ops::Range<u32>, marks: &mut File) -> Resul
         patiently(|| store.commands().set("label", &round.to_string(), Remembered::Settled(answer(round))))?;
         mark(format!("done command {round} 1"));
 
-        let message = Message { topic: round.to_string(), payload: answer(round), droppable: false };
+        let message =
+            Message { topic: round.to_string(), payload: answer(round), droppable: false, correlation: None };
         patiently(|| store.outbox().push(&message))?;
         mark(format!("message {round}"));
         if round % 3 == 2 {

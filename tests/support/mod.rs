@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+pub mod authority;
 pub mod broker;
+pub mod closing;
 pub mod drawn;
 pub mod http;
 pub mod ledger;
@@ -11,6 +13,7 @@ pub mod recompose;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;
 pub mod samples;
+pub mod service;
 pub mod stepper;
 
 use std::path::{Path, PathBuf};
