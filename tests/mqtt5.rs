@@ -28,6 +28,9 @@ impl Operator {
     fn start(broker: &Mosquitto) -> Self {
         let mut options = MqttOptions::new("operator", "127.0.0.1", broker.port);
         options.set_max_packet_size(Some(1 << 20));
+        // The subscription outlives the broker.
+        options.set_clean_start(false);
+        options.set_session_expiry_interval(Some(3600));
         let (client, mut connection) = Client::new(options, 100);
         client.subscribe("#", QoS::AtLeastOnce).unwrap();
         let (see, seen) = channel();
@@ -174,7 +177,7 @@ fn what_is_too_large_for_the_broker_is_set_aside_and_told() {
     // The answer says what the command said, and a little more.
     let label = json!({
         "sample": "019aa0c4-7d1e-7c3a-9f00-3b6f0e4d2a11",
-        "boxes": [{"class": "x".repeat(2880), "cx": 1, "cy": 1, "w": 1, "h": 1}],
+        "boxes": [{"class": "x".repeat(2860), "cx": 1, "cy": 1, "w": 1, "h": 1}],
     });
     let topic = |command: &str| format!("{ROOT}/request/{command}");
     operator.client.publish(topic("label"), QoS::AtLeastOnce, false, label.to_string()).unwrap();

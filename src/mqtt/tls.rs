@@ -123,18 +123,19 @@ fn words(error: &pem::Error, wanted: &str) -> String {
     }
 }
 
+/// An error and what it comes from, one after the other. An I/O error's own source passes over what it wraps.
+pub(super) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => error.source(),
+    })
+}
+
 /// rustls' own error somewhere within one of a client's.
 pub(super) fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let found = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(found) = error.downcast_ref().or(found) {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// What a failure of TLS means, and what to do.
@@ -190,6 +191,15 @@ pub(super) fn advice(error: &rustls::Error, host: &str, files: &TlsFiles) -> Str
     }
 }
 
+/// What it may mean that the other side closed before it said anything: a broker that refuses a certificate
+/// may do so before its word has been read.
+pub(super) fn advice_when_cut(files: &TlsFiles) -> &'static str {
+    match files.client {
+        Some(_) => "perhaps it refuses the client certificate, or speaks no TLS on this port",
+        None => "perhaps it wants a client certificate (set mqtt.client_cert), or speaks no TLS on this port",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +208,7 @@ mod tests {
     fn an_error_within_an_error_is_found() {
         let tls = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
         let io = io::Error::new(io::ErrorKind::InvalidData, tls.clone());
+        let io = io::Error::other(io);
         let error = rumqttc::ConnectionError::MqttState(rumqttc::StateError::Io(io));
         assert_eq!(find(&error), Some(&tls));
         assert_eq!(find(&rumqttc::ConnectionError::RequestsDone), None);

@@ -23,6 +23,7 @@ use super::flight::{Flight, Item};
 use super::pace::Pace;
 use super::session::end_session;
 use super::settings::LinkSettings;
+use super::tls;
 use super::wire::{self, Client, Connection, Delivery, End, LARGEST_INCOMING, Turn};
 
 /// Connections in a row that may end over the same item before it is set aside.
@@ -163,7 +164,10 @@ impl Shared {
                     "it brings a message above {LARGEST_INCOMING} bytes; what it has queued for this device is \
                      dropped. Send commands again, and clear the topic if the message is a retained one"
                 ),
-                End::Broke(words) => words,
+                End::Cut(words) if !was_connected && self.settings.broker.tls => {
+                    format!("{words}; {}", tls::advice_when_cut(&self.settings.tls))
+                }
+                End::Cut(words) | End::Broke(words) => words,
             };
             // Every attempt fails alike while the broker is away; once is enough to tell.
             if words != told {

@@ -82,6 +82,8 @@ pub(super) enum End {
     Refused(String),
     /// It brought a message above [`LARGEST_INCOMING`].
     TooLarge,
+    /// The other side closed: what the system said.
+    Cut(String),
     /// Anything else, in words.
     Broke(String),
 }
@@ -166,39 +168,18 @@ impl Client {
 
 /// An error that is neither a refusal nor about sizes, in words.
 fn broke(error: &(dyn Error + 'static), settings: &LinkSettings) -> End {
-    if let Some(error) = tls::find(error) {
-        return End::Broke(tls::advice(error, &settings.broker.host, &settings.tls));
+    match tls::find(error) {
+        Some(error) => End::Broke(tls::advice(error, &settings.broker.host, &settings.tls)),
+        None if was_cut(error) => End::Cut(error.to_string()),
+        None => End::Broke(error.to_string()),
     }
-    // A broker that refuses a client's certificate may close before its word has been read.
-    if settings.broker.tls && was_cut(error) {
-        let ours = match settings.tls.client {
-            Some(_) => "perhaps it refuses the client certificate",
-            None => "perhaps it wants a client certificate (mqtt.client_cert)",
-        };
-        return End::Broke(format!("{error}; {ours}"));
-    }
-    End::Broke(error.to_string())
 }
 
 /// Whether the other side has closed.
 fn was_cut(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        if matches!(
-            kind,
-            Some(
-                io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::ConnectionAborted
-                    | io::ErrorKind::BrokenPipe
-                    | io::ErrorKind::UnexpectedEof
-            )
-        ) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let mut kinds = tls::causes(error).filter_map(|cause| cause.downcast_ref()).map(io::Error::kind);
+    kinds.any(|kind| matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
 }
 
 /// What to do about a broker that does not let us in.

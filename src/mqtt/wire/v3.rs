@@ -89,6 +89,7 @@ fn end(error: &ConnectionError, settings: &LinkSettings) -> End {
                 super::broke(error, settings)
             }
         },
+        ConnectionError::MqttState(StateError::ConnectionAborted) => End::Cut(error.to_string()),
         error => super::broke(error, settings),
     }
 }

@@ -121,6 +121,9 @@ fn end(error: &ConnectionError, settings: &LinkSettings) -> End {
             }
             _ => super::broke(error, settings),
         },
+        ConnectionError::MqttState(StateError::ConnectionAborted) => End::Cut(error.to_string()),
+        // It does not tell what it comes from.
+        ConnectionError::MqttState(StateError::Deserialization(error)) => super::broke(error, settings),
         error => super::broke(error, settings),
     }
 }
