@@ -43,10 +43,15 @@ pub struct Outbox {
     next: AtomicU64,
     length: AtomicU64,
     bytes: AtomicU64,
+    most_bytes: u64,
 }
 
 impl Outbox {
     pub(super) fn open(db: &Database) -> Result<Self, StoreError> {
+        Self::open_within(db, BYTES)
+    }
+
+    fn open_within(db: &Database, most_bytes: u64) -> Result<Self, StoreError> {
         let (next, length, bytes) = db.read(|trees| {
             // Numbers never come back, so that an acknowledgement always means one message.
             let mut next = 0;
@@ -62,7 +67,13 @@ impl Outbox {
             }
             Ok((next, length, bytes))
         })?;
-        Ok(Outbox { db: db.clone(), next: next.into(), length: length.into(), bytes: bytes.into() })
+        Ok(Outbox {
+            db: db.clone(),
+            next: next.into(),
+            length: length.into(),
+            bytes: bytes.into(),
+            most_bytes,
+        })
     }
 
     /// Adds a message at the end. When this returns it survives a power cut.
@@ -72,7 +83,7 @@ impl Outbox {
     pub fn push(&self, message: &Message) -> Result<(), StoreError> {
         let sealed = envelope::seal(message);
         let size = sealed.len() as u64;
-        while (self.len() >= CAPACITY || self.bytes() + size > BYTES) && self.make_room()? {}
+        while (self.len() >= CAPACITY || self.bytes() + size > self.most_bytes) && self.make_room()? {}
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let old = self.db.insist(|| {
             self.db.write(|trees| Ok(trees.outbox.insert(id.to_be_bytes(), sealed.as_slice())?))
@@ -148,7 +159,7 @@ impl Outbox {
 
     /// Whether three quarters of its room are taken: whoever makes more messages should wait.
     pub fn is_crowded(&self) -> bool {
-        self.len() >= CAPACITY / 4 * 3 || self.bytes() >= BYTES / 4 * 3
+        self.len() >= CAPACITY / 4 * 3 || self.bytes() >= self.most_bytes / 4 * 3
     }
 
     /// Messages that were set aside.
@@ -200,13 +211,14 @@ fn number(key: &[u8]) -> Result<u64, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Store;
+    use super::super::ballast::Ballast;
     use super::*;
 
-    const MIB: usize = 1024 * 1024;
+    /// So much fits into the outbox of these tests.
+    const ROOM: u64 = 64 * 1024;
 
     fn message(topic: &str, droppable: bool) -> Message {
-        Message { topic: topic.into(), payload: vec![7; MIB], droppable, correlation: None }
+        Message { topic: topic.into(), payload: vec![7; 1024], droppable, correlation: None }
     }
 
     fn topics(outbox: &Outbox) -> Vec<String> {
@@ -222,13 +234,13 @@ mod tests {
     #[test]
     fn the_oldest_events_go_when_there_is_no_room_and_answers_never() {
         let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(dir.path()).expect("a store");
-        let outbox = store.outbox();
+        let db = Database::open(dir.path(), Ballast::new(dir.path(), 0, 0)).expect("a database");
+        let outbox = &Outbox::open_within(&db, ROOM).expect("an outbox");
         for round in 0..40 {
             outbox.push(&message(&format!("event {round}"), true)).expect("pushed");
             outbox.push(&message(&format!("answer {round}"), false)).expect("pushed");
         }
-        assert!(outbox.bytes() <= BYTES && outbox.is_crowded());
+        assert!(outbox.bytes() <= ROOM && outbox.is_crowded());
         let topics = topics(outbox);
         let answers = topics.iter().filter(|topic| topic.starts_with("answer")).count();
         assert_eq!(answers, 40);
@@ -240,14 +252,13 @@ mod tests {
             outbox.push(&message(&format!("answer {round}"), false)).expect("pushed");
         }
         let (length, bytes) = (outbox.len(), outbox.bytes());
-        assert!(length == 70 && bytes > BYTES);
-        drop(store);
-        let store = Store::open(dir.path()).expect("it opens again");
-        assert_eq!((store.outbox().len(), store.outbox().bytes()), (length, bytes));
-        let first = store.outbox().next(None).expect("read").expect("there").0;
-        store.outbox().acknowledge(first).expect("acknowledged");
-        assert_eq!(store.outbox().len(), length - 1);
-        assert!(store.outbox().bytes() < bytes);
+        assert!(length == 70 && bytes > ROOM);
+        let outbox = Outbox::open_within(&db, ROOM).expect("it opens again");
+        assert_eq!((outbox.len(), outbox.bytes()), (length, bytes));
+        let first = outbox.next(None).expect("read").expect("there").0;
+        outbox.acknowledge(first).expect("acknowledged");
+        assert_eq!(outbox.len(), length - 1);
+        assert!(outbox.bytes() < bytes);
     }
 
     #[test]
