@@ -46,7 +46,7 @@ selection: ## count the labels that chosen frames save over frames taken at rand
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench selection -- $(ARGS)
 
-torture: ## cut the power 4,700 times, fill the disk and kill at every write, flip 2,100 bits, kill a run 500 times
+torture: ## cut the power 4,700 times, fill the disk and kill at every write, flip 2,100 bits, kill runs, daemon and broker, flood it
 	@scripts/setup.sh test
 	GRAFTD_CUTS=1800 cargo test --test power_cut -- --nocapture
 	GRAFTD_SECOND_CUTS=600 cargo test --test power_cut_twice -- --nocapture
@@ -56,6 +56,8 @@ torture: ## cut the power 4,700 times, fill the disk and kill at every write, fl
 	GRAFTD_FLIPS=2100 cargo test --test bit_flips -- --nocapture
 	GRAFTD_STORE_KILLS=500 cargo test --test store_power -- --nocapture
 	GRAFTD_KILLS=500 cargo test --test resume -- --nocapture killed
+	GRAFTD_LINK_REPORTS=5000 GRAFTD_LINK_BROKER_KILLS=30 GRAFTD_LINK_KILLS=10 cargo test --test mqtt_nothing_lost -- --nocapture
+	GRAFTD_PAYLOADS=100000 cargo test --test mqtt_flood -- --nocapture
 
 fuzz: ## feed each parser with garbage, ten minutes each (ARGS="60" for a minute; needs cargo-fuzz)
 	@scripts/fuzz.sh $(ARGS)

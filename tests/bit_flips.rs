@@ -41,7 +41,8 @@ fn state(dir: &Path) -> BTreeMap<SampleId, Sample> {
             sample = store.samples().label(sample.id, new_labels(None), 0.3).unwrap();
         }
         samples.insert(sample.id, sample);
-        let message = Message { topic: round.to_string(), payload: vec![7; 50], droppable: false };
+        let message =
+            Message { topic: round.to_string(), payload: vec![7; 50], droppable: false, correlation: None };
         store.outbox().push(&message).unwrap();
     }
     store.models().promote(&ledger::model(1), SlotRecord::default()).unwrap();

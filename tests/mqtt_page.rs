@@ -58,13 +58,13 @@ fn every_example_of_a_report_is_what_the_daemon_writes() {
             "event" => {
                 let event: TrainEvent = serde_json::from_value(value.clone()).expect("an event");
                 let mut written = keys(&serde_json::to_value(event).expect("JSON"));
-                written.insert("run".into());
+                written.extend(["id", "run"].map(String::from));
                 assert_eq!(keys(&value), written);
             }
             "end" => {
                 let outcome: RunOutcome = serde_json::from_value(value.clone()).expect("an outcome");
                 let mut written = keys(&serde_json::to_value(outcome).expect("JSON"));
-                written.extend(["run", "event", "reason"].map(String::from));
+                written.extend(["id", "run", "event", "reason"].map(String::from));
                 assert_eq!(keys(&value), written);
             }
             "" if value.get("uptime").is_some() => {

@@ -23,7 +23,10 @@ fn state() -> (tempfile::TempDir, Vec<Sample>) {
         .map(|frame| store.samples().add(frame, new_sample("a.jpg")).unwrap())
         .collect();
     samples[0] = store.samples().label(samples[0].id, new_labels(Some(true)), 0.0).unwrap();
-    store.outbox().push(&Message { topic: "t".into(), payload: vec![1], droppable: false }).unwrap();
+    store
+        .outbox()
+        .push(&Message { topic: "t".into(), payload: vec![1], droppable: false, correlation: None })
+        .unwrap();
     store.models().promote(b"a model", SlotRecord::default()).unwrap();
     (dir, samples)
 }

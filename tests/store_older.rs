@@ -151,7 +151,7 @@ fn records_of_version_1_become_those_of_today() {
     assert_eq!(store.samples().get(id(LABELLED)).unwrap(), labelled);
     assert_eq!(labelled.labels.unwrap().covers, Some(vec![1]));
     drop(store);
-    assert_eq!(version(dir.path()), [3], "version 1 would take its new records for damaged");
+    assert_eq!(version(dir.path()), [4], "version 1 would take its new records for damaged");
 }
 
 #[test]
@@ -198,11 +198,11 @@ fn a_store_of_a_later_version_is_turned_away_and_stays_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     drop(Store::open(dir.path()).unwrap());
     let db = sled::open(dir.path().join("store")).unwrap();
-    db.open_tree("meta").unwrap().insert("schema", &[4]).unwrap();
+    db.open_tree("meta").unwrap().insert("schema", &[5]).unwrap();
     drop(db);
     match Store::open(dir.path()) {
-        Err(StoreError::Newer { found: 4, known: 3, .. }) => {}
+        Err(StoreError::Newer { found: 5, known: 4, .. }) => {}
         other => panic!("{other:?}"),
     }
-    assert_eq!(version(dir.path()), [4]);
+    assert_eq!(version(dir.path()), [5]);
 }

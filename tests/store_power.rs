@@ -26,7 +26,7 @@ fn writer() {
         println!("sample {}", sample.id);
         store.samples().label(sample.id, new_labels(None), 0.3).expect("labelled");
         println!("label {}", sample.id);
-        let message = Message { topic: frame.clone(), payload: vec![], droppable: false };
+        let message = Message { topic: frame.clone(), payload: vec![], droppable: false, correlation: None };
         store.outbox().push(&message).expect("pushed");
         println!("message {frame}");
         store.commands().set("label", &frame, Remembered::Settled(vec![1])).expect("remembered");

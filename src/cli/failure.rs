@@ -146,7 +146,7 @@ impl From<DaemonError> for Failure {
             DaemonError::Detect(error) => error.into(),
             DaemonError::Runtime(error) => error.into(),
             DaemonError::Thread(_) => Failure::Failed(error.into()),
-            DaemonError::Base { .. } | DaemonError::Password { .. } | DaemonError::Refused { .. } => {
+            DaemonError::Base { .. } | DaemonError::Settings(_) | DaemonError::Refused { .. } => {
                 Failure::Input(error.into())
             }
         }

@@ -1,9 +1,12 @@
-//! A broker's address: `mqtt://[user@]host[:port]`.
+//! A broker's address: `mqtt://[user@]host[:port]`, or `mqtts://…` over TLS.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+const PORT: u16 = 1883;
+const TLS_PORT: u16 = 8883;
 
 /// Where the broker listens and as whom to log in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,21 +14,23 @@ use serde::{Deserialize, Serialize};
 pub struct Broker {
     /// Name or address of the machine.
     pub host: String,
-    /// TCP port; 1883 unless named.
+    /// TCP port; unless named 1883, or 8883 over TLS.
     pub port: u16,
+    /// Whether over TLS.
+    pub tls: bool,
     /// User name to log in with.
     pub user: Option<String>,
 }
 
 impl Default for Broker {
     fn default() -> Self {
-        Broker { host: "127.0.0.1".into(), port: 1883, user: None }
+        Broker { host: "127.0.0.1".into(), port: PORT, tls: false, user: None }
     }
 }
 
 /// The text is no address of a broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no broker ({reason}); write mqtt://[user@]host[:port]")]
+#[error("{text:?} is no broker ({reason}); write mqtt://[user@]host[:port], or mqtts:// for TLS")]
 pub struct BrokerError {
     text: String,
     reason: &'static str,
@@ -36,9 +41,10 @@ impl FromStr for Broker {
 
     fn from_str(text: &str) -> Result<Self, BrokerError> {
         let fail = |reason| BrokerError { text: text.to_owned(), reason };
-        let rest = match text.split_once("://") {
-            Some(("mqtt" | "tcp", rest)) => rest,
-            Some(_) => return Err(fail("only mqtt:// is spoken")),
+        let (tls, rest) = match text.split_once("://") {
+            Some(("mqtt" | "tcp", rest)) => (false, rest),
+            Some(("mqtts" | "ssl", rest)) => (true, rest),
+            Some(_) => return Err(fail("only mqtt:// and mqtts:// are spoken")),
             None => return Err(fail("it has no mqtt://")),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -67,15 +73,16 @@ impl FromStr for Broker {
             Some(port) => {
                 port.parse().ok().filter(|&port| port > 0).ok_or_else(|| fail("the port is no port"))?
             }
-            None => 1883,
+            None if tls => TLS_PORT,
+            None => PORT,
         };
-        Ok(Broker { host: host.to_owned(), port, user })
+        Ok(Broker { host: host.to_owned(), port, tls, user })
     }
 }
 
 impl fmt::Display for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("mqtt://")?;
+        f.write_str(if self.tls { "mqtts://" } else { "mqtt://" })?;
         if let Some(user) = &self.user {
             write!(f, "{user}@")?;
         }
@@ -106,10 +113,16 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_written() {
-        for text in ["mqtt://127.0.0.1:1883", "mqtt://me@broker.farm:1884", "mqtt://[::1]:1883"] {
+        for text in [
+            "mqtt://127.0.0.1:1883",
+            "mqtt://me@broker.farm:1884",
+            "mqtt://[::1]:1883",
+            "mqtts://me@broker.farm:8884",
+        ] {
             assert_eq!(text.parse::<Broker>().expect("a broker").to_string(), text);
         }
         assert_eq!("mqtt://box".parse::<Broker>().expect("a broker").port, 1883);
+        assert_eq!("mqtts://box".parse::<Broker>().expect("a broker").port, 8883);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod document;
 mod environment;
 pub mod keys;
 mod load;
+mod mqtt;
 mod origin;
 mod page;
 mod schedule;
@@ -25,6 +26,7 @@ pub use camera::CameraConfig;
 pub use changes::{Change, Changes};
 pub use check::{Findings, check_machine, writable};
 pub use load::Loaded;
+pub use mqtt::{COMMANDS, MqttConfig, MqttVersion};
 pub use origin::{Fault, Origin};
 pub use page::page;
 pub use schedule::Schedule;
@@ -139,6 +141,8 @@ pub struct TrainConfig {
     pub min_samples: usize,
     /// Share of newly labelled samples that become hold-out, 0 to 1; a label may also say it itself.
     pub holdout_share: f64,
+    /// Whether a run may be started over MQTT.
+    pub allow_remote: bool,
     /// When runs start by themselves: `when`, `new_labels`, `every_hours`, `on_mains`, `max_celsius`, `max_load`.
     #[serde(flatten)]
     pub schedule: Schedule,
@@ -155,30 +159,11 @@ impl Default for TrainConfig {
         TrainConfig {
             min_samples: 10,
             holdout_share: 0.2,
+            allow_remote: true,
             schedule: Schedule::default(),
             guest: Guest::default(),
             options: TrainOptions::default(),
         }
-    }
-}
-
-/// The broker and the topics.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MqttConfig {
-    /// `mqtt://[user@]host[:port]`.
-    pub broker: Broker,
-    /// A file whose first line is the password that goes with the user.
-    pub password_file: Option<PathBuf>,
-    /// The topic that all others are below; none is `graftd/<device>`.
-    pub root: Option<String>,
-    /// Size above which a message is not sent but set aside, bytes (topic and payload).
-    pub max_packet: usize,
-}
-
-impl Default for MqttConfig {
-    fn default() -> Self {
-        MqttConfig { broker: Broker::default(), password_file: None, root: None, max_packet: 128 * 1024 }
     }
 }
 
@@ -286,11 +271,13 @@ impl Config {
             let words = format!("{} is too small; at least 1024", self.mqtt.max_packet);
             faults.push(("mqtt.max_packet", words));
         }
+        faults.extend(self.mqtt.check().err());
         faults
     }
 
     fn paths_from(&mut self, folder: &Path) {
         self.camera.paths_from(folder);
+        self.mqtt.take_credentials();
         for path in self.paths() {
             *path = folder.join(&path);
         }
@@ -298,8 +285,8 @@ impl Config {
 
     /// Every path but the camera's.
     fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        let optional = [&mut self.mqtt.password_file, &mut self.runtime.library];
-        optional.into_iter().flatten().chain([&mut self.state_dir, &mut self.model.base])
+        let own = [&mut self.state_dir, &mut self.model.base];
+        self.mqtt.files().chain(&mut self.runtime.library).chain(own)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::label::Provenance;
-use crate::mqtt::{Answer, Arguments, Incoming, LabelArguments, Payload, parse};
+use crate::mqtt::{Answer, Arguments, Incoming, LabelArguments, Payload, ReplyTo, Taken, identified, parse};
 use crate::store::{Message, NewLabels, Remembered, SampleId, StoreError};
 
 use super::core::Core;
@@ -22,6 +22,8 @@ pub(super) enum Ask {
     Request {
         /// Its name.
         command: String,
+        /// Where the answer goes instead of the usual topic.
+        reply: Option<ReplyTo>,
     },
     /// Nobody: the schedule. What comes of it is in events and state.
     Schedule,
@@ -29,37 +31,66 @@ pub(super) enum Ask {
 
 impl Core {
     /// A message came in on one of our topics.
-    pub(super) fn take(&mut self, topic: &str, payload: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn take(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        reply: Option<ReplyTo>,
+    ) -> Result<Taken, StoreError> {
         let topics = self.topics.clone();
         let (ask, parsed) = match topics.read(topic) {
-            None => return Ok(()),
+            None => return Ok(Taken::Idle),
             Some(Incoming::Command { command, id }) => {
                 let ask = Ask::Command { command: command.into(), id: id.into() };
                 (ask, parse(command, Some(id), payload))
             }
             Some(Incoming::Request { command }) => {
-                (Ask::Request { command: command.into() }, parse(command, None, payload))
+                match reply.as_ref().map_or(Ok(()), |reply| topics.check_reply(reply)) {
+                    Ok(()) => {
+                        (Ask::Request { command: command.into(), reply }, parse(command, None, payload))
+                    }
+                    Err(reason) => {
+                        (Ask::Request { command: command.into(), reply: None }, Payload::Bad(reason))
+                    }
+                }
             }
         };
-        let arguments = match parsed {
-            Payload::Echo => return Ok(()),
-            Payload::Bad(reason) => return self.say(&ask, &Answer::failed(reason)),
-            Payload::Init(arguments) => arguments,
-        };
-        if let Ask::Command { command, id } = &ask {
+        match parsed {
+            Payload::Echo => return Ok(Taken::Idle),
+            Payload::Bad(reason) => self.say(&ask, &Answer::failed(reason))?,
+            Payload::Init(arguments) => self.begin(arguments, &ask)?,
+        }
+        Ok(Taken::Command)
+    }
+
+    /// Why a command may not be sent to this device.
+    pub(super) fn forbids(&self, command: &str) -> Option<String> {
+        if !self.config.mqtt.allows(command) {
+            return Some(format!("this device does not take the command {command:?} (mqtt.commands)"));
+        }
+        let is_run = command == "train" && !self.config.train.allow_remote;
+        is_run.then(|| "this device lets nobody start a run over MQTT (train.allow_remote)".into())
+    }
+
+    fn begin(&mut self, arguments: Arguments, ask: &Ask) -> Result<(), StoreError> {
+        let (Ask::Command { command, .. } | Ask::Request { command, .. }) = ask;
+        if let Some(reason) = self.forbids(command) {
+            return self.say(ask, &Answer::failed(reason));
+        }
+        if let Ask::Command { command, id } = ask {
             match self.store.commands().get(command, id)? {
-                Some(Remembered::Settled(answer)) => return self.send(&ask, answer),
-                Some(Remembered::Executing) => return self.say(&ask, &Answer::Executing),
+                Some(Remembered::Settled(answer)) => return self.send(ask, answer),
+                Some(Remembered::Executing) => return self.say(ask, &Answer::Executing),
                 None => {
-                    let message = self.message(&ask, words_of(&Answer::Executing));
+                    let message = self.message(ask, identified(&Answer::Executing));
                     self.store.outbox().answer(command, id, Remembered::Executing, &message)?;
                     self.wake_link();
                 }
             }
         }
-        match self.carry_out(arguments, &ask) {
-            Some(Ok(result)) => self.settle(&ask, &Answer::Successful { result }),
-            Some(Err(reason)) => self.settle(&ask, &Answer::failed(reason)),
+        match self.carry_out(arguments, ask) {
+            Some(Ok(result)) => self.settle(ask, &Answer::Successful { result }),
+            Some(Err(reason)) => self.settle(ask, &Answer::failed(reason)),
             // It goes on; whoever ends it settles it.
             None => Ok(()),
         }
@@ -112,7 +143,7 @@ impl Core {
     /// Answers for good: the command is settled and its answer waits for the broker, or neither.
     pub(super) fn settle(&mut self, ask: &Ask, answer: &Answer) -> Result<(), StoreError> {
         let Ask::Command { command, id } = ask else { return self.say(ask, answer) };
-        let bytes = words_of(answer);
+        let bytes = identified(answer);
         let message = self.message(ask, bytes.clone());
         self.store.outbox().answer(command, id, Remembered::Settled(bytes), &message)?;
         self.wake_link();
@@ -120,20 +151,25 @@ impl Core {
     }
 
     fn say(&mut self, ask: &Ask, answer: &Answer) -> Result<(), StoreError> {
-        self.send(ask, words_of(answer))
+        self.send(ask, identified(answer))
     }
 
     fn send(&mut self, ask: &Ask, payload: Vec<u8>) -> Result<(), StoreError> {
-        self.push(&self.message(ask, payload))
+        match ask {
+            Ask::Schedule => Ok(()),
+            _ => self.push(&self.message(ask, payload)),
+        }
     }
 
     fn message(&self, ask: &Ask, payload: Vec<u8>) -> Message {
-        let topic = match ask {
-            Ask::Command { command, id } => self.topics.command(command, id),
-            Ask::Request { command } => self.topics.reply(command),
-            Ask::Schedule => return Ok(()),
+        let (topic, correlation) = match ask {
+            Ask::Command { command, id } => (self.topics.command(command, id), None),
+            Ask::Request { reply: Some(reply), .. } => (reply.topic.clone(), reply.correlation.clone()),
+            Ask::Request { command, reply: None } => (self.topics.reply(command), None),
+            // Nobody waits for one.
+            Ask::Schedule => (self.topics.reply("train"), None),
         };
-        Message { topic, payload, droppable: false }
+        Message { topic, payload, droppable: false, correlation }
     }
 
     /// Commands that an earlier life of this daemon took on and did not bring to an end.
@@ -151,8 +187,4 @@ impl Core {
         }
         Ok(())
     }
-}
-
-fn words_of(answer: &Answer) -> Vec<u8> {
-    serde_json::to_vec(answer).expect("answers can be written")
 }

@@ -13,7 +13,7 @@ use crate::detect::Detector;
 use crate::label::LabelBox;
 use crate::mqtt::{
     Answer, BoxReport, COMMANDS, CameraTrouble, Facts, Link, LinkEvent, ModelEvent, SampleReport,
-    StateReport, Topics, capability,
+    StateReport, Taken, Topics, capability, identified,
 };
 use crate::picture::Picture;
 use crate::runtime::{self, Runtime};
@@ -183,7 +183,11 @@ impl Core {
     /// What stays the same, and the first state.
     pub fn publish_facts(&mut self) {
         for command in COMMANDS {
-            let payload = serde_json::to_vec(&capability(command)).expect("a schema can be written");
+            // Nothing clears what an earlier life, which allowed more, has announced.
+            let payload = match self.forbids(command) {
+                Some(_) => Vec::new(),
+                None => serde_json::to_vec(&capability(command)).expect("a schema can be written"),
+            };
             self.publish_fact(self.topics.capability(command), payload);
         }
         self.publish_model();
@@ -253,18 +257,16 @@ impl Core {
                 let result = match event {
                     LinkEvent::Connected => {
                         self.was_connected = true;
-                        Ok(())
+                        Ok(Taken::Idle)
                     }
                     // It says so itself, and goes on trying.
-                    LinkEvent::Refused(_) => Ok(()),
-                    LinkEvent::Message { topic, payload } => self.take(&topic, &payload),
+                    LinkEvent::Refused(_) => Ok(Taken::Idle),
+                    LinkEvent::Message { topic, payload, reply } => self.take(&topic, &payload, reply),
                 };
                 // What could not be taken on is not acknowledged: the broker brings it again. A link that
                 // has stopped waiting needs no answer.
-                if result.is_ok() {
-                    let _ = done.try_send(());
-                }
-                result
+                let _ = done.try_send(*result.as_ref().unwrap_or(&Taken::No));
+                result.map(drop)
             }
             Event::Run(event) => self.run_goes_on(event),
             Event::RunEnded(outcome) => self.run_ended(*outcome),
@@ -420,8 +422,9 @@ impl Core {
         };
         looks::remember(&mut self.looks, sample.id, seen);
         self.state_changed();
-        let payload = serde_json::to_vec(&self.sample_report(&sample)).expect("reports can be written");
-        self.push(&Message { topic: self.topics.event_sample(), payload, droppable: true })
+        let payload = identified(&self.sample_report(&sample));
+        let topic = self.topics.event_sample();
+        self.push(&Message { topic, payload, droppable: true, correlation: None })
     }
 
     /// A full disk or store stops the keeping of frames and nothing else; now and then it is tried again.

@@ -1,10 +1,9 @@
 //! Why the daemon does not start, or ends by itself.
 
-use std::fs;
 use std::path::PathBuf;
 
-use crate::config::Config;
 use crate::detect::DetectError;
+use crate::mqtt::SettingsError;
 use crate::runtime::RuntimeError;
 use crate::store::StoreError;
 
@@ -28,14 +27,9 @@ pub enum DaemonError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The password can't be read.
-    #[error("mqtt.password_file {}: {source}; its first line must be the password", path.display())]
-    Password {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file that the way to the broker needs.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The broker does not want us.
     #[error("broker {broker}: {reason}")]
     Refused {
@@ -47,15 +41,4 @@ pub enum DaemonError {
     /// The system gives no thread or signal handler.
     #[error("the system gives no thread: {0}")]
     Thread(#[from] std::io::Error),
-}
-
-/// The first line of `mqtt.password_file`.
-pub(super) fn read_password(config: &Config) -> Result<Option<String>, DaemonError> {
-    let Some(path) = &config.mqtt.password_file else { return Ok(None) };
-    let fail = |source| DaemonError::Password { path: path.clone(), source };
-    let text = fs::read_to_string(path).map_err(fail)?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(Some(line.to_owned())),
-        _ => Err(fail(std::io::Error::other("the first line is empty"))),
-    }
 }

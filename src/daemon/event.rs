@@ -3,7 +3,7 @@
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use crate::capture::Frame;
-use crate::mqtt::LinkEvent;
+use crate::mqtt::{LinkEvent, Taken};
 use crate::train::{Outcome, TrainError, TrainEvent};
 
 use super::camera::Trouble;
@@ -13,7 +13,7 @@ pub(super) enum Event {
     /// A camera's keeper tells. One that has been replaced may still have something to say: they have numbers.
     Camera { keeper: u64, event: CameraEvent },
     /// The link tells; the sender waits until the receiver of `done` is told or dropped.
-    Link { event: LinkEvent, done: SyncSender<()> },
+    Link { event: LinkEvent, done: SyncSender<Taken> },
     /// The run goes on.
     Run(TrainEvent),
     /// The run came to an end.
@@ -43,10 +43,13 @@ pub(super) enum CameraEvent {
 
 /// Hands the link's events in, one at a time: the broker gets its acknowledgement when the daemon has
 /// taken the command on, not before.
-pub(super) fn from_link(events: SyncSender<Event>) -> impl FnMut(LinkEvent) -> bool + Send + 'static {
+pub(super) fn from_link(events: SyncSender<Event>) -> impl FnMut(LinkEvent) -> Taken + Send + 'static {
     move |event| {
         let (done, is_done) = sync_channel(1);
-        // An error says that the daemon ends without having taken it.
-        events.send(Event::Link { event, done }).is_ok() && is_done.recv().is_ok()
+        // An error says that the daemon could not take it, or ends without having done so.
+        match events.send(Event::Link { event, done }) {
+            Ok(()) => is_done.recv().unwrap_or(Taken::No),
+            Err(_) => Taken::No,
+        }
     }
 }

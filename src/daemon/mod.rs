@@ -72,18 +72,11 @@ impl Daemon {
     /// When one of them can't be opened; nothing runs then.
     pub fn start(config: Config, read: ReadConfig) -> Result<Daemon, DaemonError> {
         let store = Arc::new(Store::open_within(&config.state_dir, &config.store)?);
-        let password = error::read_password(&config)?;
         let topics = Topics::new(config.mqtt.root.clone().unwrap_or(format!("graftd/{}", config.device)));
         let facts = Arc::new(Facts::default());
         let (events, queue) = sync_channel(QUEUE);
         let stop = Stop { stopping: Arc::default(), events: events.clone() };
-        let settings = LinkSettings {
-            client_id: config.client_id(),
-            broker: config.mqtt.broker.clone(),
-            password,
-            topics: topics.clone(),
-            max_packet: config.mqtt.max_packet,
-        };
+        let settings = LinkSettings::new(&config, topics.clone())?;
         // What can fail for want of a model or a runtime comes before anything runs.
         let stopping = Arc::clone(&stop.stopping);
         let mut core =

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::detect::DetectError;
-use crate::mqtt::ModelEvent;
+use crate::mqtt::{ModelEvent, identified};
 use crate::picture::Picture;
 use crate::store::{Message, StoreError};
 use crate::yolo::look::Look;
@@ -150,8 +150,8 @@ impl Core {
     }
 
     pub(super) fn report_model(&mut self, event: &ModelEvent) -> Result<(), StoreError> {
-        let payload = serde_json::to_vec(event).expect("reports can be written");
-        self.push(&Message { topic: self.topics.event_model(), payload, droppable: false })
+        let payload = identified(event);
+        self.push(&Message { topic: self.topics.event_model(), payload, droppable: false, correlation: None })
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::mqtt::{Answer, RunOutcome, RunReport, TrainArguments};
+use crate::mqtt::{Answer, RunOutcome, RunReport, TrainArguments, identified};
 use crate::runtime;
 use crate::store::{Message, PendingRun, SlotRecord, StoreError};
 use crate::train::{
@@ -109,7 +109,8 @@ impl Core {
         let ask = match &pending.command {
             Some((command, _)) if command == SCHEDULED => Ask::Schedule,
             Some((command, id)) => Ask::Command { command: command.clone(), id: id.clone() },
-            None => Ask::Request { command: "train".into() },
+            // Whoever waits at a response topic has given up by now.
+            None => Ask::Request { command: "train".into(), reply: None },
         };
         if self.slot.slot > pending.slot {
             return self.had_promoted(id, &ask);
@@ -140,8 +141,9 @@ impl Core {
             "run": run, "event": "finished", "slot": self.slot.slot, "promoted": true,
             "reason": record.reason, "before": record.before, "after": record.after,
         });
-        let payload = serde_json::to_vec(&result).expect("a report can be written");
-        self.push(&Message { topic: self.topics.event_run(&run), payload, droppable: false })?;
+        let payload = identified(&result);
+        let topic = self.topics.event_run(&run);
+        self.push(&Message { topic, payload, droppable: false, correlation: None })?;
         self.settle(ask, &Answer::Successful { result })?;
         self.run_is_over()
     }
@@ -368,9 +370,9 @@ impl Core {
 
     fn report_run(&mut self, report: &RunReport) -> Result<(), StoreError> {
         let (RunReport::Progress { run, .. } | RunReport::End { run, .. }) = report;
-        let payload = serde_json::to_vec(report).expect("reports can be written");
+        let payload = identified(report);
         let droppable = matches!(report, RunReport::Progress { .. });
-        self.push(&Message { topic: self.topics.event_run(run), payload, droppable })
+        self.push(&Message { topic: self.topics.event_run(run), payload, droppable, correlation: None })
     }
 }
 

@@ -190,7 +190,7 @@ fn lay_out(data: &DataSet, frames: &Path) -> io::Result<HashMap<String, Truth>> 
 #[cfg(feature = "demo-broker")]
 fn local_broker() -> Result<Broker, DemoError> {
     let address = crate::mqtt::LocalBroker::start().map_err(DemoError::LocalBroker)?.address();
-    Ok(Broker { host: address.ip().to_string(), port: address.port(), user: None })
+    Ok(Broker { host: address.ip().to_string(), port: address.port(), tls: false, user: None })
 }
 
 #[cfg(not(feature = "demo-broker"))]

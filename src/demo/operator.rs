@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::Broker;
 use crate::label::LabelBox;
-use crate::mqtt::{COMMANDS, Incoming, RunOutcome, Topics, end_session};
+use crate::mqtt::{COMMANDS, Incoming, RunOutcome, TlsError, TlsFiles, Topics, end_session};
 use crate::train::TrainEvent;
 
 /// What is on a picture, and what it is for.
@@ -74,7 +74,7 @@ impl Operator {
     /// Connects to a broker and waits there for a daemon below `topics`.
     pub fn start(broker: &Broker, topics: Topics, truth: HashMap<String, Truth>) -> io::Result<Self> {
         let id = format!("graftd-demo-operator-{}", std::process::id());
-        let (client, connection) = Client::new(options(broker, &id), 256);
+        let (client, connection) = Client::new(options(broker, &id).map_err(io::Error::other)?, 256);
         let (tell, told) = channel();
         let work = Work { client: client.clone(), topics: topics.clone(), truth, labelled: 0, told: tell };
         let thread = thread::Builder::new().name("operator".into()).spawn(move || work.go(connection))?;
@@ -87,7 +87,8 @@ impl Operator {
         let facts = [self.topics.status(), self.topics.state(), self.topics.model()];
         let capabilities = COMMANDS.map(|command| self.topics.capability(command));
         let retained: Vec<String> = facts.into_iter().chain(capabilities).collect();
-        end_session(options(broker, client_id), &retained).map_err(|error| error.to_string())
+        let options = options(broker, client_id).map_err(|error| error.to_string())?;
+        end_session(options, &retained).map_err(|error| error.to_string())
     }
 
     /// Disconnects.
@@ -99,13 +100,16 @@ impl Operator {
     }
 }
 
-fn options(broker: &Broker, client_id: &str) -> MqttOptions {
+fn options(broker: &Broker, client_id: &str) -> Result<MqttOptions, TlsError> {
     let mut options = MqttOptions::new(client_id, &broker.host, broker.port);
     if let Some(user) = &broker.user {
         options.set_credentials(user, "");
     }
     options.set_max_packet_size(4 * 1024 * 1024, 4 * 1024 * 1024);
-    options
+    if broker.tls {
+        options.set_transport(TlsFiles::default().transport()?);
+    }
+    Ok(options)
 }
 
 impl Work {

@@ -4,6 +4,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::config::COMMANDS;
 use crate::train::{MAX_BATCH, MAX_VIEWS};
 
 use super::arguments::{CaptureArguments, LabelArguments, PromoteArguments, TrainArguments};
@@ -14,10 +15,6 @@ pub const MAX_PAYLOAD: usize = 256 * 1024;
 
 /// The longest id of a command, bytes.
 const MAX_ID: usize = 128;
-
-/// The commands that this daemon knows.
-pub const COMMANDS: [&str; 9] =
-    ["label", "capture", "train", "pause", "resume", "cancel", "promote", "rollback", "state"];
 
 /// A command's arguments, checked for form.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// So long a topic over which connections ended is not published.
+const WITHDRAWN: Duration = Duration::from_secs(600);
 
 /// The latest payload of each retained topic, and which of them the broker has not been given yet.
 #[derive(Debug, Default)]
@@ -13,6 +17,8 @@ pub struct Facts {
 struct Fact {
     payload: Vec<u8>,
     due: bool,
+    /// Until when it is not published, because it ended connections.
+    withdrawn: Option<Instant>,
 }
 
 impl Facts {
@@ -22,8 +28,17 @@ impl Facts {
         if facts.get(&topic).is_some_and(|fact| fact.payload == payload) {
             return false;
         }
-        facts.insert(topic, Fact { payload, due: true });
+        let withdrawn = facts.get(&topic).and_then(|fact| fact.withdrawn);
+        facts.insert(topic, Fact { payload, due: true, withdrawn });
         true
+    }
+
+    /// A topic over which connections ended is not published for a while. Not for ever: a broker that dies
+    /// again and again ends them too.
+    pub(super) fn withdraw(&self, topic: &str) {
+        if let Some(fact) = self.lock().get_mut(topic) {
+            fact.withdrawn = Some(Instant::now() + WITHDRAWN);
+        }
     }
 
     /// A new connection: the broker may have forgotten everything.
@@ -33,8 +48,13 @@ impl Facts {
 
     /// A topic that the broker has not been given yet.
     pub(super) fn next_due(&self) -> Option<(String, Vec<u8>)> {
+        self.next_due_at(Instant::now())
+    }
+
+    fn next_due_at(&self, now: Instant) -> Option<(String, Vec<u8>)> {
         let facts = self.lock();
-        let (topic, fact) = facts.iter().find(|(_, fact)| fact.due)?;
+        let is_due = |fact: &Fact| fact.due && fact.withdrawn.is_none_or(|until| now >= until);
+        let (topic, fact) = facts.iter().find(|(_, fact)| is_due(fact))?;
         Some((topic.clone(), fact.payload.clone()))
     }
 
@@ -68,5 +88,10 @@ mod tests {
         assert_eq!(facts.next_due(), None);
         facts.all_due();
         assert!(facts.next_due().is_some());
+        facts.withdraw("a");
+        assert!(facts.set("a".into(), b"3".to_vec()));
+        assert_eq!(facts.next_due(), None);
+        let later = facts.next_due_at(Instant::now() + WITHDRAWN);
+        assert_eq!(later, Some(("a".into(), b"3".to_vec())));
     }
 }

@@ -1,17 +1,24 @@
-//! Which messages are on their way to the broker, so that its acknowledgements find them.
+//! What is on its way to the broker, so that acknowledgements find it.
 //!
 //! rumqttc gives packet numbers only when a message leaves, in the order in which messages were handed
-//! over; so handed-over messages wait in a queue until their numbers come.
+//! over; so what was handed over last gets its number last.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-/// Messages of one connection that are on their way.
+/// Something for the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Item {
+    /// What a retained topic says.
+    Fact(String),
+    /// The outbox's message of this number.
+    Message(u64),
+}
+
+/// What is on its way over one connection.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
-    /// Handed over, no number yet; none is a fact, which has no place in the outbox.
-    unnumbered: VecDeque<Option<u64>>,
-    /// On the wire: packet number to message.
-    numbered: HashMap<u16, Option<u64>>,
+    /// In the order in which it was handed over, with the packet's number once it is on the wire.
+    items: VecDeque<(Option<u16>, Item)>,
     /// The last message of the outbox that was handed over.
     last: Option<u64>,
     /// Whether this connection has acknowledged anything from the outbox.
@@ -19,24 +26,27 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// A message was handed over to the client.
-    pub fn hand_over(&mut self, message: Option<u64>) {
-        self.unnumbered.push_back(message);
-        self.last = message.or(self.last);
+    /// An item was handed over to the client.
+    pub fn hand_over(&mut self, item: Item) {
+        if let Item::Message(number) = item {
+            self.last = Some(number);
+        }
+        self.items.push_back((None, item));
     }
 
-    /// The client has sent a message under this number.
+    /// The client has sent an item under this number.
     pub fn sent(&mut self, packet: u16) {
-        if let Some(message) = self.unnumbered.pop_front() {
-            self.numbered.insert(packet, message);
+        if let Some((number, _)) = self.items.iter_mut().find(|(number, _)| number.is_none()) {
+            *number = Some(packet);
         }
     }
 
-    /// The broker has acknowledged this number: the outbox's message, if it was one.
-    pub fn acknowledge(&mut self, packet: u16) -> Option<u64> {
-        let message = self.numbered.remove(&packet).flatten();
-        self.acknowledged |= message.is_some();
-        message
+    /// The broker has acknowledged this number: the item that it stood for.
+    pub fn acknowledge(&mut self, packet: u16) -> Option<Item> {
+        let place = self.items.iter().position(|(number, _)| *number == Some(packet))?;
+        let (_, item) = self.items.remove(place)?;
+        self.acknowledged |= matches!(item, Item::Message(_));
+        Some(item)
     }
 
     /// After which message of the outbox to go on.
@@ -44,14 +54,14 @@ impl Flight {
         self.last
     }
 
-    /// Messages on their way.
+    /// Items on their way.
     pub fn len(&self) -> usize {
-        self.unnumbered.len() + self.numbered.len()
+        self.items.len()
     }
 
-    /// The outbox's first message that is on its way.
-    pub fn first(&self) -> Option<u64> {
-        self.numbered.values().chain(&self.unnumbered).flatten().min().copied()
+    /// The one that is on its way for the longest.
+    pub fn first(&self) -> Option<&Item> {
+        self.items.front().map(|(_, item)| item)
     }
 }
 
@@ -60,20 +70,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn acknowledgements_find_their_messages() {
+    fn acknowledgements_find_their_items() {
+        let fact = Item::Fact("state".into());
         let mut flight = Flight::default();
-        flight.hand_over(Some(7));
-        flight.hand_over(None);
-        flight.hand_over(Some(8));
-        assert_eq!((flight.len(), flight.last(), flight.first()), (3, Some(8), Some(7)));
+        flight.hand_over(Item::Message(7));
+        flight.hand_over(fact.clone());
+        flight.hand_over(Item::Message(8));
+        assert_eq!((flight.len(), flight.last(), flight.first()), (3, Some(8), Some(&Item::Message(7))));
         flight.sent(1);
         flight.sent(2);
-        assert_eq!(flight.acknowledge(2), None);
+        assert_eq!(flight.acknowledge(2), Some(fact));
         assert!(!flight.acknowledged);
-        assert_eq!(flight.acknowledge(1), Some(7));
+        assert_eq!(flight.acknowledge(1), Some(Item::Message(7)));
         flight.sent(3);
-        assert_eq!(flight.acknowledge(3), Some(8));
+        assert_eq!(flight.acknowledge(3), Some(Item::Message(8)));
         assert_eq!((flight.len(), flight.first()), (0, None));
         assert_eq!(flight.acknowledge(3), None);
+        assert!(flight.acknowledged);
     }
 }

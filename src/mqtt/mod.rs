@@ -11,21 +11,29 @@ mod command;
 mod facts;
 mod flight;
 mod link;
+mod pace;
 mod report;
 mod session;
+mod settings;
+mod tls;
 mod topics;
+mod wire;
 
+pub use crate::config::COMMANDS;
 pub use arguments::{
     CaptureArguments, ClassRef, LabelArguments, LabelledBox, PromoteArguments, TrainArguments,
 };
 #[cfg(feature = "demo-broker")]
 pub use broker::LocalBroker;
-pub use command::{Arguments, COMMANDS, MAX_PAYLOAD, Payload, capability, parse};
+pub use command::{Arguments, MAX_PAYLOAD, Payload, capability, parse};
 pub use facts::Facts;
-pub use link::{Link, LinkEvent, LinkSettings};
+pub use link::{Link, LinkEvent, Taken};
 pub use report::{
     Answer, BoxReport, CameraTrouble, ModelEvent, ModelReport, RunOutcome, RunReport, SampleReport,
-    StateReport,
+    StateReport, identified,
 };
 pub use session::end_session;
+pub use settings::{LinkSettings, Secret, SettingsError};
+pub use tls::{TlsError, TlsFiles};
 pub use topics::{Incoming, Topics};
+pub use wire::ReplyTo;

@@ -2,9 +2,21 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::train::TrainEvent;
 use crate::yolo::metrics::Evaluation;
+
+/// A report as JSON, with an id of its own: a report that comes twice has the same id both times.
+pub fn identified(report: &impl Serialize) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Identified<'a, T> {
+        id: Uuid,
+        #[serde(flatten)]
+        report: &'a T,
+    }
+    serde_json::to_vec(&Identified { id: Uuid::now_v7(), report }).expect("reports are plain objects")
+}
 
 /// A command's answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,5 +1,10 @@
 //! The topics, all below one root.
 
+use super::wire::ReplyTo;
+
+/// The longest response topic, and the most correlation data, bytes.
+const LONGEST_REPLY: usize = 512;
+
 /// Names of topics below a root such as `graftd/<device>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
@@ -79,6 +84,31 @@ impl Topics {
         format!("{}/reply/{command}", self.root)
     }
 
+    /// Whether an answer may go where a request wants it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_reply(&self, reply: &ReplyTo) -> Result<(), String> {
+        let ReplyTo { topic, correlation } = reply;
+        if topic.is_empty() || topic.len() > LONGEST_REPLY || topic.starts_with('$') {
+            return Err(format!("a response topic has 1 to {LONGEST_REPLY} bytes and begins with no $"));
+        }
+        if topic.contains(['+', '#']) || topic.chars().any(char::is_control) {
+            return Err("a response topic has no + and # and no control characters".into());
+        }
+        let own = topic.strip_prefix(&self.root).and_then(|rest| rest.strip_prefix('/'));
+        if own.is_some_and(|rest| !rest.starts_with("reply/")) {
+            return Err(format!(
+                "of the device's own topics only those below {}/reply are answered on",
+                self.root
+            ));
+        }
+        if correlation.as_ref().is_some_and(|data| data.len() > LONGEST_REPLY) {
+            return Err(format!("correlation data has at most {LONGEST_REPLY} bytes"));
+        }
+        Ok(())
+    }
+
     /// What the daemon subscribes to.
     pub fn subscriptions(&self) -> [String; 2] {
         [format!("{}/cmd/+/+", self.root), format!("{}/request/+", self.root)]
@@ -109,6 +139,23 @@ mod tests {
             Some(Incoming::Command { command: "label", id: "abc" })
         );
         assert_eq!(topics.read(&topics.request("state")), Some(Incoming::Request { command: "state" }));
+    }
+
+    #[test]
+    fn answers_go_where_no_harm_is_done() {
+        let topics = Topics::new("graftd/box");
+        let check = |topic: &str, data: usize| {
+            topics.check_reply(&ReplyTo { topic: topic.into(), correlation: Some(vec![0; data]) })
+        };
+        for topic in ["fleet/answers/7", "graftd/box/reply/state", "graftd/box-7/x", "graftd/box/reply/a/b"] {
+            assert_eq!(check(topic, 512), Ok(()), "{topic}");
+        }
+        let long = "x".repeat(513);
+        for topic in ["", "a/+", "#", "a\0", "$SYS/x", "graftd/box/status", "graftd/box/request/train", &long]
+        {
+            assert!(check(topic, 0).is_err(), "{topic}");
+        }
+        assert!(check("a", 513).is_err());
     }
 
     #[test]

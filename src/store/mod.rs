@@ -52,7 +52,7 @@ use lock::Lock;
 /// The version of what lies on disk that this program writes. Raised with the version of any record, so
 /// that an older graftd turns the store away: it would take the record for damaged and write over it from a
 /// copy of which it knows half. What earlier versions wrote is read.
-const SCHEMA: u8 = 3;
+const SCHEMA: u8 = 4;
 
 /// The device's memory, held by this process alone.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::label::{LabelBox, Provenance};
 
+use super::outbox::Message;
 use super::sample::{FoundBox, Interest, Labels, Sample, SampleId};
 
 /// Before labels said which classes they cover.
@@ -78,6 +79,21 @@ impl From<SampleV2> for Sample {
             bytes: 0,
             change: 0,
         }
+    }
+}
+
+/// Before messages answered requests of MQTT 5.
+#[derive(Deserialize)]
+pub(super) struct MessageV1 {
+    topic: String,
+    payload: Vec<u8>,
+    droppable: bool,
+}
+
+impl From<MessageV1> for Message {
+    fn from(old: MessageV1) -> Self {
+        let MessageV1 { topic, payload, droppable } = old;
+        Message { topic, payload, droppable, correlation: None }
     }
 }
 

@@ -9,9 +9,11 @@ use super::StoreError;
 use super::commands::{self, Remembered};
 use super::database::Database;
 use super::envelope::{self, Record};
+use super::older::MessageV1;
 
-/// Messages that wait, at most; then the oldest that may go (events) makes room.
+/// Messages that wait, and what they take together, at most; then the oldest that may go (events) make room.
 const CAPACITY: u64 = 10_000;
+const BYTES: u64 = 64 * 1024 * 1024;
 /// Messages that are remembered after they were set aside, at most.
 const ASIDE: usize = 100;
 
@@ -24,9 +26,17 @@ pub struct Message {
     pub payload: Vec<u8>,
     /// Whether it may go when the outbox is full.
     pub droppable: bool,
+    /// Correlation data of the request that it answers, where MQTT 5 gave some.
+    pub correlation: Option<Vec<u8>>,
 }
 
-impl Record for Message {}
+impl Record for Message {
+    const VERSION: u8 = 2;
+
+    fn read_older(version: u8, body: &[u8]) -> Option<Self> {
+        (version == 1).then(|| postcard::from_bytes::<MessageV1>(body).ok().map(Message::from)).flatten()
+    }
+}
 
 /// The messages that wait.
 #[derive(Debug)]
@@ -34,11 +44,17 @@ pub struct Outbox {
     db: Database,
     next: AtomicU64,
     length: AtomicU64,
+    bytes: AtomicU64,
+    most_bytes: u64,
 }
 
 impl Outbox {
     pub(super) fn open(db: &Database) -> Result<Self, StoreError> {
-        let (next, length) = db.read(|trees| {
+        Self::open_within(db, BYTES)
+    }
+
+    fn open_within(db: &Database, most_bytes: u64) -> Result<Self, StoreError> {
+        let (next, length, bytes) = db.read(|trees| {
             // Numbers never come back, so that an acknowledgement always means one message.
             let mut next = 0;
             for tree in [&trees.outbox, &trees.aside] {
@@ -46,9 +62,20 @@ impl Outbox {
                     next = next.max(number(&key)? + 1);
                 }
             }
-            Ok((next, trees.outbox.len() as u64))
+            let (mut length, mut bytes) = (0, 0);
+            for entry in trees.outbox.iter() {
+                length += 1;
+                bytes += entry?.1.len() as u64;
+            }
+            Ok((next, length, bytes))
         })?;
-        Ok(Outbox { db: db.clone(), next: next.into(), length: length.into() })
+        Ok(Outbox {
+            db: db.clone(),
+            next: next.into(),
+            length: length.into(),
+            bytes: bytes.into(),
+            most_bytes,
+        })
     }
 
     /// Adds a message at the end. When this returns it survives a power cut.
@@ -75,11 +102,10 @@ impl Outbox {
     }
 
     fn push_beside(&self, message: &Message, command: Option<(String, Vec<u8>)>) -> Result<(), StoreError> {
-        if self.length.load(Ordering::Relaxed) >= CAPACITY {
-            self.make_room()?;
-        }
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
         let sealed = envelope::seal(message);
+        let size = sealed.len() as u64;
+        while (self.len() >= CAPACITY || self.bytes() + size > self.most_bytes) && self.make_room()? {}
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
         let old = self.db.insist(|| {
             self.db.write(|trees| {
                 let both = (&trees.outbox, &trees.commands);
@@ -94,6 +120,7 @@ impl Outbox {
         })?;
         if old.is_none() {
             self.length.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(size, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -141,7 +168,7 @@ impl Outbox {
             }
             Ok(trees.outbox.remove(id.to_be_bytes())?)
         })?;
-        self.count_out(removed.is_some());
+        self.count_out(removed.as_deref());
         Ok(())
     }
 
@@ -155,6 +182,16 @@ impl Outbox {
         self.len() == 0
     }
 
+    /// What the messages that wait take together, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether three quarters of its room are taken: whoever makes more messages should wait.
+    pub fn is_crowded(&self) -> bool {
+        self.len() >= CAPACITY / 4 * 3 || self.bytes() >= self.most_bytes / 4 * 3
+    }
+
     /// Messages that were set aside.
     pub fn aside(&self) -> u64 {
         self.db.read(|trees| Ok(trees.aside.len() as u64)).unwrap_or_default()
@@ -162,19 +199,22 @@ impl Outbox {
 
     fn remove(&self, id: u64) -> Result<(), StoreError> {
         let removed = self.db.read(|trees| Ok(trees.outbox.remove(id.to_be_bytes())?))?;
-        self.count_out(removed.is_some());
+        self.count_out(removed.as_deref());
         Ok(())
     }
 
-    fn count_out(&self, is_removed: bool) {
-        if is_removed {
+    fn count_out(&self, removed: Option<&[u8]>) {
+        if let Some(bytes) = removed {
             // A message that was told to have failed, and came in spite of that, was not counted.
-            let less = |length: u64| Some(length.saturating_sub(1));
-            let _ = self.length.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            for (count, by) in [(&self.length, 1), (&self.bytes, bytes.len() as u64)] {
+                let less = |count: u64| Some(count.saturating_sub(by));
+                let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            }
         }
     }
 
-    fn make_room(&self) -> Result<(), StoreError> {
+    /// Drops the oldest event; whether there was one.
+    fn make_room(&self) -> Result<bool, StoreError> {
         let oldest = self.db.read(|trees| {
             for entry in trees.outbox.iter() {
                 let (key, bytes) = entry?;
@@ -186,13 +226,80 @@ impl Outbox {
             }
             Ok(None)
         })?;
-        let Some(oldest) = oldest else { return Ok(()) };
-        tracing::warn!("the outbox holds {CAPACITY} messages; the oldest event is dropped");
-        self.remove(oldest)
+        let Some(oldest) = oldest else { return Ok(false) };
+        tracing::warn!(
+            "the outbox holds {} messages of {} bytes; the oldest event is dropped",
+            self.len(),
+            self.bytes()
+        );
+        self.remove(oldest)?;
+        Ok(true)
     }
 }
 
 fn number(key: &[u8]) -> Result<u64, StoreError> {
     let key = key.try_into().map_err(|_| StoreError::Damaged("of an outbox key".into()))?;
     Ok(u64::from_be_bytes(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ballast::Ballast;
+    use super::*;
+
+    /// So much fits into the outbox of these tests.
+    const ROOM: u64 = 64 * 1024;
+
+    fn message(topic: &str, droppable: bool) -> Message {
+        Message { topic: topic.into(), payload: vec![7; 1024], droppable, correlation: None }
+    }
+
+    fn topics(outbox: &Outbox) -> Vec<String> {
+        let mut after = None;
+        let next = std::iter::from_fn(|| {
+            let (id, message) = outbox.next(after).expect("a message can be read")?;
+            after = Some(id);
+            Some(message.topic)
+        });
+        next.collect()
+    }
+
+    #[test]
+    fn the_oldest_events_go_when_there_is_no_room_and_answers_never() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let db = Database::open(dir.path(), Ballast::new(dir.path(), 0, 0)).expect("a database");
+        let outbox = &Outbox::open_within(&db, ROOM).expect("an outbox");
+        for round in 0..40 {
+            outbox.push(&message(&format!("event {round}"), true)).expect("pushed");
+            outbox.push(&message(&format!("answer {round}"), false)).expect("pushed");
+        }
+        assert!(outbox.bytes() <= ROOM && outbox.is_crowded());
+        let topics = topics(outbox);
+        let answers = topics.iter().filter(|topic| topic.starts_with("answer")).count();
+        assert_eq!(answers, 40);
+        let events: Vec<_> = topics.iter().filter(|topic| topic.starts_with("event")).collect();
+        let kept: Vec<_> = (40 - events.len()..40).map(|round| format!("event {round}")).collect();
+        assert_eq!(events, kept.iter().collect::<Vec<_>>());
+        // Answers alone go beyond it: nothing else removes one.
+        for round in 40..70 {
+            outbox.push(&message(&format!("answer {round}"), false)).expect("pushed");
+        }
+        let (length, bytes) = (outbox.len(), outbox.bytes());
+        assert!(length == 70 && bytes > ROOM);
+        let outbox = Outbox::open_within(&db, ROOM).expect("it opens again");
+        assert_eq!((outbox.len(), outbox.bytes()), (length, bytes));
+        let first = outbox.next(None).expect("read").expect("there").0;
+        outbox.acknowledge(first).expect("acknowledged");
+        assert_eq!(outbox.len(), length - 1);
+        assert!(outbox.bytes() < bytes);
+    }
+
+    #[test]
+    fn a_message_of_version_1_is_read() {
+        let body = postcard::to_stdvec(&("t", vec![1_u8, 2], true)).expect("written");
+        let read = Message::read_older(1, &body).expect("a message");
+        let wanted = Message { topic: "t".into(), payload: vec![1, 2], droppable: true, correlation: None };
+        assert_eq!(read, wanted);
+        assert_eq!(Message::read_older(3, &body), None);
+    }
 }

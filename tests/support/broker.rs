@@ -29,7 +29,7 @@ impl Mosquitto {
 
     /// Starts one with these settings.
     pub fn with(folder: &Path, settings: &str) -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let config = folder.join("mosquitto.conf");
         // What a watcher has not got yet must survive the broker's restart: see `restart`.
         // Started by root it would become another user, who may not write here.
@@ -81,6 +81,11 @@ impl Drop for Mosquitto {
     }
 }
 
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
 /// Waits for a condition.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -99,9 +104,14 @@ pub struct Watcher {
 impl Watcher {
     /// Comes back when the broker has its subscription; the session outlives connections.
     pub fn start(broker: &Mosquitto, root: &str) -> Self {
+        Self::at(broker.port, root)
+    }
+
+    /// The same at a port of this machine.
+    pub fn at(port: u16, root: &str) -> Self {
         static WATCHERS: AtomicU32 = AtomicU32::new(0);
         let id = format!("watcher-{}", WATCHERS.fetch_add(1, Ordering::Relaxed));
-        let mut options = MqttOptions::new(id, "127.0.0.1", broker.port);
+        let mut options = MqttOptions::new(id, "127.0.0.1", port);
         options.set_max_packet_size(32 << 20, 32 << 20);
         options.set_clean_session(false);
         let (client, mut connection) = Client::new(options, 10_000);
@@ -131,17 +141,19 @@ impl Watcher {
         Watcher { client, messages }
     }
 
-    /// The next message that the predicate wants, as JSON (a string where it is none); others are
-    /// passed over.
+    /// The next message, as JSON (a string where it is none), if one comes in time.
+    pub fn next(&self, patience: Duration) -> Option<(String, Value)> {
+        let (topic, payload) = self.messages.recv_timeout(patience).ok()?;
+        let text = String::from_utf8_lossy(&payload).into_owned();
+        Some((topic, serde_json::from_slice(&payload).unwrap_or(Value::String(text))))
+    }
+
+    /// The next message that the predicate wants; others are passed over.
     pub fn wait(&self, what: &str, mut wanted: impl FnMut(&str, &Value) -> bool) -> (String, Value) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Ok((topic, payload)) = self.messages.recv_timeout(left) else {
-                panic!("waited in vain for {what}")
-            };
-            let text = String::from_utf8_lossy(&payload).into_owned();
-            let value = serde_json::from_slice(&payload).unwrap_or(Value::String(text));
+            let Some((topic, value)) = self.next(left) else { panic!("waited in vain for {what}") };
             if wanted(&topic, &value) {
                 return (topic, value);
             }

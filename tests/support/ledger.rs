@@ -95,7 +95,8 @@ pub fn work(dir: &Path, rounds: std::ops::Range<u32>, marks: &mut File) -> Resul
             }
         }
         mark(format!("will command {round} 1"));
-        let message = Message { topic: round.to_string(), payload: answer(round), droppable: false };
+        let message =
+            Message { topic: round.to_string(), payload: answer(round), droppable: false, correlation: None };
         let settled = || Remembered::Settled(answer(round));
         patiently(|| store.outbox().answer("label", &round.to_string(), settled(), &message))?;
         mark(format!("done command {round} 1"));

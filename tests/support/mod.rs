@@ -3,8 +3,10 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+pub mod authority;
 pub mod broker;
 pub mod clock;
+pub mod closing;
 pub mod device;
 pub mod drawn;
 pub mod http;
@@ -14,6 +16,7 @@ pub mod recompose;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;
 pub mod samples;
+pub mod service;
 pub mod stepper;
 
 use std::path::{Path, PathBuf};
