@@ -4,6 +4,8 @@
 //! JSON lines for long work. Exit codes: 0 done, 1 failed, 2 bad usage, configuration or input,
 //! 3 nothing to do.
 
+mod afar;
+mod curve;
 mod demo;
 mod detect;
 mod eval;
@@ -12,11 +14,16 @@ mod failure;
 mod inspect;
 mod model_args;
 mod models;
+mod page;
 mod print;
 mod progress;
 mod run;
+mod runs;
 mod samples;
+mod status;
 mod train;
+mod watch;
+mod when;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -41,6 +48,12 @@ enum Command {
     Demo(demo::Args),
     /// Run the daemon.
     Run(run::DeviceArgs),
+    /// Show what goes on on a device, on this machine or behind a broker.
+    Status(status::Args),
+    /// Follow what a device tells, on this machine or behind a broker.
+    Watch(watch::Args),
+    /// Show the runs that have ended, and the curve of what they have brought.
+    Runs(runs::Args),
     /// Take labelled pictures into the store: a YOLO folder or a COCO file.
     Import(exchange::ImportArgs),
     /// Write the labelled samples as a YOLO folder or COCO files.
@@ -79,6 +92,9 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Import(args) => exchange::import(&args),
         Command::Export(args) => exchange::export(&args),
         Command::Samples(args) => samples::run(&args),

@@ -3,9 +3,11 @@
 //! Every key has a default, so an empty file is a configuration; a key that graftd does not know is an
 //! error that names it, because a misspelt key that is ignored is found on the field.
 
+mod api;
 mod broker;
 mod camera;
 
+pub use api::ApiConfig;
 pub use broker::{Broker, BrokerError};
 pub use camera::CameraConfig;
 
@@ -45,6 +47,8 @@ pub struct Config {
     pub train: TrainConfig,
     /// The broker and the topics.
     pub mqtt: MqttConfig,
+    /// Where the API over HTTP can be reached.
+    pub api: ApiConfig,
     /// What the graphs run on.
     pub runtime: RuntimeConfig,
 }
@@ -61,6 +65,7 @@ impl Default for Config {
             store: Limits::default(),
             train: TrainConfig::default(),
             mqtt: MqttConfig::default(),
+            api: ApiConfig::default(),
             runtime: RuntimeConfig::default(),
         }
     }
@@ -259,6 +264,7 @@ impl Config {
             }
         }
         self.camera.check()?;
+        self.api.check()?;
         let shares = [
             ("detect.confidence", f64::from(self.detect.confidence)),
             ("detect.iou", f64::from(self.detect.iou)),
@@ -282,7 +288,12 @@ impl Config {
 
     fn paths_from(&mut self, folder: &Path) {
         self.camera.paths_from(folder);
-        let optional = [&mut self.mqtt.password_file, &mut self.runtime.library];
+        let optional = [
+            &mut self.mqtt.password_file,
+            &mut self.runtime.library,
+            &mut self.api.socket,
+            &mut self.api.token_file,
+        ];
         let all = optional.into_iter().flatten().chain([&mut self.state_dir, &mut self.model.base]);
         for path in all {
             *path = folder.join(&path);
@@ -331,6 +342,7 @@ mod tests {
             ("[mqtt]\nroot = \"a/#\"", "mqtt.root"),
             ("[camera]\nfps = 0.0", "camera.fps"),
             ("[detect]\nconfidence = 1.5", "detect.confidence"),
+            ("[api]\nlisten = \"127.0.0.1:8470\"", "api.token_file"),
             ("[select]\nunsure_from = 0.8", "select.unsure_from"),
         ] {
             let error = load(text).expect_err("a wrong value").to_string();

@@ -6,6 +6,7 @@ use crate::label::Provenance;
 use crate::mqtt::{Answer, Arguments, Incoming, LabelArguments, Payload, parse};
 use crate::store::{Message, NewLabels, Remembered, SampleId, StoreError};
 
+use super::api::Caller;
 use super::core::Core;
 
 /// Whom an answer goes to.
@@ -23,6 +24,8 @@ pub(super) enum Ask {
         /// Its name.
         command: String,
     },
+    /// Over the API.
+    Api(Caller),
 }
 
 impl Core {
@@ -52,9 +55,14 @@ impl Core {
             }
             self.say(&ask, &Answer::Executing)?;
         }
-        match self.carry_out(arguments, &ask) {
-            Some(Ok(result)) => self.settle(&ask, &Answer::Successful { result }),
-            Some(Err(reason)) => self.settle(&ask, &Answer::failed(reason)),
+        self.answer(arguments, &ask)
+    }
+
+    /// Does what a command says, and answers it unless it goes on.
+    pub(super) fn answer(&mut self, arguments: Arguments, ask: &Ask) -> Result<(), StoreError> {
+        match self.carry_out(arguments, ask) {
+            Some(Ok(result)) => self.settle(ask, &Answer::Successful { result }),
+            Some(Err(reason)) => self.settle(ask, &Answer::failed(reason)),
             // It goes on; whoever ends it settles it.
             None => Ok(()),
         }
@@ -94,6 +102,7 @@ impl Core {
         let share = self.config.train.holdout_share;
         let sample = self.store.samples().label(id, new, share).map_err(|error| error.to_string())?;
         self.state_changed();
+        self.hub.count_label();
         let labels = sample.labels.as_ref().expect("it has just been labelled");
         let covers: Option<Vec<&String>> = labels
             .covers
@@ -106,6 +115,10 @@ impl Core {
 
     /// Answers for good: remembered first, so that a power cut in between repeats the answer.
     pub(super) fn settle(&mut self, ask: &Ask, answer: &Answer) -> Result<(), StoreError> {
+        if let Ask::Api(caller) = ask {
+            caller.tell(answer.into());
+            return Ok(());
+        }
         let bytes = serde_json::to_vec(answer).expect("answers can be written");
         if let Ask::Command { command, id } = ask {
             self.store.commands().set(command, id, Remembered::Settled(bytes.clone()))?;
@@ -121,6 +134,8 @@ impl Core {
         let topic = match ask {
             Ask::Command { command, id } => self.topics.command(command, id),
             Ask::Request { command } => self.topics.reply(command),
+            // Told when it is settled; nothing waits for the broker.
+            Ask::Api(_) => return Ok(()),
         };
         self.push(&Message { topic, payload, droppable: false })
     }

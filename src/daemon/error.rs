@@ -36,6 +36,17 @@ pub enum DaemonError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The token can't be read.
+    #[error(
+        "api.token_file {}: {source}; its first line must be the token, such as `openssl rand -hex 32` prints",
+        path.display()
+    )]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: std::io::Error,
+    },
     /// The broker does not want us.
     #[error("broker {broker}: {reason}")]
     Refused {

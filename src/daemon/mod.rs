@@ -3,6 +3,7 @@
 //! One thread owns the detector and decides everything; what can wake it is listed in `event`. The
 //! camera, a run and the link to the broker have threads of their own and only send events.
 
+mod api;
 mod ask;
 mod camera;
 mod camera_judge;
@@ -13,6 +14,7 @@ mod core;
 mod error;
 mod event;
 mod health;
+mod history;
 mod looks;
 mod models;
 mod runs;
@@ -67,7 +69,8 @@ impl Daemon {
     pub fn start(config: Config) -> Result<Daemon, DaemonError> {
         let store = Arc::new(Store::open_within(&config.state_dir, &config.store)?);
         let password = error::read_password(&config)?;
-        let topics = Topics::new(config.mqtt.root.clone().unwrap_or(format!("graftd/{}", config.device)));
+        let token = api::read_token(&config.api)?;
+        let topics = config.mqtt.root.clone().map_or_else(|| Topics::of_device(&config.device), Topics::new);
         let facts = Arc::new(Facts::default());
         let camera = config.camera.source().map(|source| (source, config.camera.wishes()));
         let (events, queue) = sync_channel(QUEUE);
@@ -81,8 +84,14 @@ impl Daemon {
         };
         // What can fail for want of a model or a runtime comes before anything runs.
         let stopping = Arc::clone(&stop.stopping);
-        let mut core =
-            Core::open(config, Arc::clone(&store), topics, Arc::clone(&facts), events.clone(), stopping)?;
+        let mut core = Core::open(
+            config.clone(),
+            Arc::clone(&store),
+            topics,
+            Arc::clone(&facts),
+            events.clone(),
+            stopping,
+        )?;
         if let Some((source, wishes)) = camera {
             core.watch(camera::start(source, wishes, events.clone())?);
         }
@@ -94,8 +103,14 @@ impl Daemon {
             }
         })?;
         core.publish_facts();
+        let server = api::open(&config, token, &core, Arc::clone(&facts))?;
         core.connect(Link::start(settings, store, facts, event::from_link(events))?);
-        let thread = thread::Builder::new().name("daemon".into()).spawn(move || core.work(queue))?;
+        let work = move || {
+            // Ends after the loop, which no command reaches any more then.
+            let _server = server;
+            core.work(queue)
+        };
+        let thread = thread::Builder::new().name("daemon".into()).spawn(work)?;
         Ok(Daemon { stop, thread })
     }
 

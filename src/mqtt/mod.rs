@@ -4,6 +4,7 @@
 //! has acknowledged it. What only the latest of matters (`status`, `state`, `model`, capabilities) is
 //! kept in memory as a *fact* and published, retained, at every connection and whenever it changes.
 
+mod afar;
 mod arguments;
 #[cfg(feature = "demo-broker")]
 mod broker;
@@ -15,6 +16,7 @@ mod report;
 mod session;
 mod topics;
 
+pub use afar::{Afar, AfarError, Heard};
 pub use arguments::{
     CaptureArguments, ClassRef, LabelArguments, LabelledBox, PromoteArguments, TrainArguments,
 };
@@ -24,7 +26,8 @@ pub use command::{Arguments, COMMANDS, MAX_PAYLOAD, Payload, capability, parse};
 pub use facts::Facts;
 pub use link::{Link, LinkEvent, LinkSettings};
 pub use report::{
-    Answer, BoxReport, CameraTrouble, ModelReport, RunOutcome, RunReport, SampleReport, StateReport,
+    Answer, BoxReport, CameraTrouble, ModelReport, ProgressReport, RunOutcome, RunReport, SampleReport,
+    StateReport,
 };
 pub use session::end_session;
 pub use topics::{Incoming, Topics};

@@ -22,6 +22,7 @@ mod older;
 mod outbox;
 mod pending;
 mod restore;
+mod runs;
 mod sample;
 mod samples;
 mod sealed;
@@ -30,11 +31,13 @@ mod verify;
 pub use commands::{Commands, Remembered};
 pub use error::StoreError;
 pub use import::Imported;
+pub use index::State as SampleState;
 pub use limits::Limits;
 pub use looks::{Looks, SampleLook};
 pub use models::{Models, Slot, SlotRecord};
 pub use outbox::{Message, Outbox};
 pub use pending::{Pending, PendingRun};
+pub use runs::{EndedRun, RunEnd, Runs, Scores, ended_runs};
 pub use sample::{FoundBox, Interest, Labels, NewLabels, NewSample, Sample, SampleId, UnknownSampleId};
 pub use samples::{Counts, Samples};
 pub use verify::{Fault, FaultKind, Report, rebuild, verify};
@@ -59,6 +62,7 @@ pub struct Store {
     outbox: Outbox,
     commands: Commands,
     pending: Pending,
+    runs: Runs,
     _lock: Lock,
 }
 
@@ -109,6 +113,7 @@ impl Store {
             outbox: Outbox::open(&db)?,
             commands: Commands::open(&db)?,
             pending: Pending::open(&db),
+            runs: Runs::open(&db),
             db,
             _lock: lock,
         })
@@ -143,6 +148,11 @@ impl Store {
     /// The run that goes on.
     pub fn pending(&self) -> &Pending {
         &self.pending
+    }
+
+    /// The runs that have ended.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     /// The folder for the replay memory: features of samples that runs were promoted with.

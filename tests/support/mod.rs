@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+pub mod api;
 pub mod broker;
 pub mod drawn;
 pub mod http;
@@ -11,6 +12,7 @@ pub mod recompose;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;
 pub mod samples;
+pub mod service;
 pub mod stepper;
 
 use std::path::{Path, PathBuf};
