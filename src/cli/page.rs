@@ -10,8 +10,8 @@ use super::when;
 pub(super) struct View {
     /// Which.
     pub device: String,
-    /// Whether its daemon runs.
-    pub online: bool,
+    /// Why nothing is heard of it now; none while it is.
+    pub absent: Option<&'static str>,
     /// As MQTT's `state`, or what of it is known.
     pub state: Value,
     /// As MQTT's `model`, or null.
@@ -23,7 +23,7 @@ const BAR: u64 = 24;
 impl View {
     /// The same for scripts.
     pub fn to_json(&self) -> Value {
-        json!({"device": self.device, "online": self.online, "state": self.state, "model": self.model})
+        json!({"device": self.device, "online": self.absent.is_none(), "state": self.state, "model": self.model})
     }
 
     /// The lines of the page. What is not known is left out.
@@ -53,7 +53,7 @@ impl View {
         if let Some(text) = machine(state) {
             row("machine", text);
         }
-        if self.online {
+        if self.absent.is_none() {
             let (faults, doubts) = (faults(state), doubts(state));
             let all: Vec<&String> = faults.iter().chain(&doubts).collect();
             match all.split_first() {
@@ -69,8 +69,8 @@ impl View {
 
     fn title(&self) -> String {
         let device = &self.device;
-        if !self.online {
-            return format!("{device}: the daemon does not run; what was known last:");
+        if let Some(absent) = self.absent {
+            return format!("{device}: {absent}; what was known last:");
         }
         let version = self.state["version"].as_str().map(|version| format!(", graftd {version}"));
         let up = self.state["uptime"].as_f64().map(|seconds| format!(", up {}", when::duration(seconds)));
@@ -205,7 +205,7 @@ mod tests {
             "slot": 3, "classes": ["crown", "weed"], "time": 1_764_000_000.0, "trained_on": "30 samples, measured on 6",
             "before": {"mAP50": 0.155, "mAP50_95": 0.049}, "after": {"mAP50": 0.374, "mAP50_95": 0.131},
         });
-        View { device: "barn".into(), online: true, state, model }
+        View { device: "barn".into(), absent: None, state, model }
     }
 
     #[test]
@@ -251,7 +251,8 @@ faults    none";
     #[test]
     fn a_device_that_is_away_shows_what_is_known() {
         let state = json!({"samples": 3, "labelled": 1, "holdout": 0});
-        let view = View { device: "barn".into(), online: false, state, model: Value::Null };
+        let absent = Some("the daemon does not run");
+        let view = View { device: "barn".into(), absent, state, model: Value::Null };
         let expected = "\
 barn: the daemon does not run; what was known last:
 samples   3 kept: 1 to learn from, 0 held out, 2 wait for labels";

@@ -64,8 +64,8 @@ fn retained(mut afar: Afar, device: &str) -> Result<View, Failure> {
              user may read its topics"
         )));
     }
-    let online = status.as_deref() == Some(b"online");
-    Ok(View { device: device.into(), online, state: value(state), model: value(model) })
+    let absent = (status.as_deref() != Some(b"online")).then_some("offline");
+    Ok(View { device: device.into(), absent, state: value(state), model: value(model) })
 }
 
 /// What the daemon on this machine says, or else its store.
@@ -86,7 +86,7 @@ fn here(args: &Args) -> Result<View, Failure> {
 }
 
 fn told(daemon: &Client, device: String) -> Result<View, crate::web::ClientError> {
-    Ok(View { device, online: true, state: daemon.get("/state")?, model: daemon.get("/model")? })
+    Ok(View { device, absent: None, state: daemon.get("/state")?, model: daemon.get("/model")? })
 }
 
 fn from_store(store: &Store, device: String) -> Result<View, Failure> {
@@ -103,5 +103,5 @@ fn from_store(store: &Store, device: String) -> Result<View, Failure> {
         "set_aside": store.outbox().aside(),
     });
     let model = serde_json::to_value(model).expect("reports can be written");
-    Ok(View { device, online: false, state, model })
+    Ok(View { device, absent: Some("the daemon does not run"), state, model })
 }

@@ -60,12 +60,11 @@ impl Client {
         let client = Client { path: state_dir.join(SOCKET) };
         match UnixStream::connect(&client.path) {
             Ok(_) => Ok(Some(client)),
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
-            {
-                Ok(None)
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                Err(ClientError::Denied { path: client.path, source })
             }
-            Err(source) => Err(ClientError::Denied { path: client.path, source }),
+            // Nothing is there, nobody listens, or the path is too long for a socket to be there.
+            Err(_) => Ok(None),
         }
     }
 

@@ -68,7 +68,11 @@ impl Socket {
 
     pub fn send(&self, bytes: &[u8]) -> Answer {
         let mut stream = self.connect();
-        stream.write_all(bytes).unwrap();
+        match stream.write_all(bytes) {
+            // Turned away before it has said anything; the answer says why.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            written => written.unwrap(),
+        }
         Answer::read(&mut stream)
     }
 
