@@ -9,6 +9,7 @@
 //! - [`cli`]: one file per subcommand: arguments in, library call, words out.
 //! - [`demo`]: the whole loop on bundled pictures.
 //! - [`daemon`]: the running service; wires the rooms together.
+//! - [`web`]: the API over HTTP, on a Unix socket or with a token.
 //! - [`mqtt`]: topics, commands, reports, and the link that empties the outbox.
 //! - [`config`]: the TOML file, typed and checked.
 //! - [`store`]: samples, labels, models and the outbox on disk.
@@ -45,4 +46,5 @@ pub mod runtime;
 pub mod select;
 pub mod store;
 pub mod train;
+pub mod web;
 pub mod yolo;

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From top to bottom, as `src/lib.rs` lists them. The plain values come last and may be used by all.
-const ROOMS: [&str; 20] = [
-    "cli", "demo", "daemon", "mqtt", "config", "store", "train", "detect", "select", "dataset", "yolo",
-    "grad", "runtime", "onnx", "capture", "label", "picture", "tensor", "files", "pulse",
+const ROOMS: [&str; 21] = [
+    "cli", "demo", "daemon", "web", "mqtt", "config", "store", "train", "detect", "select", "dataset",
+    "yolo", "grad", "runtime", "onnx", "capture", "label", "picture", "tensor", "files", "pulse",
 ];
 
 /// Arrows that would point down, and must not be there all the same.

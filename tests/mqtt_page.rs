@@ -84,6 +84,7 @@ fn every_example_of_a_report_is_what_the_daemon_writes() {
                     runtime: "ort",
                     run: None,
                     paused: false,
+                    progress: None,
                     outbox: 0,
                     set_aside: 0,
                     storage: "ok",

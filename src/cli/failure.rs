@@ -10,6 +10,7 @@ use crate::detect::DetectError;
 use crate::runtime::RuntimeError;
 use crate::store::StoreError;
 use crate::train::TrainError;
+use crate::web::ClientError;
 
 /// Why a command did not do what it was asked for.
 pub(super) enum Failure {
@@ -139,6 +140,17 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused { status: 400..500, .. } | ClientError::Denied { .. } => {
+                Failure::Input(error.into())
+            }
+            other => Failure::Failed(other.into()),
+        }
+    }
+}
+
 impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Self {
         match error {
@@ -146,9 +158,10 @@ impl From<DaemonError> for Failure {
             DaemonError::Detect(error) => error.into(),
             DaemonError::Runtime(error) => error.into(),
             DaemonError::Thread(_) => Failure::Failed(error.into()),
-            DaemonError::Base { .. } | DaemonError::Settings(_) | DaemonError::Refused { .. } => {
-                Failure::Input(error.into())
-            }
+            DaemonError::Base { .. }
+            | DaemonError::Settings(_)
+            | DaemonError::Token { .. }
+            | DaemonError::Refused { .. } => Failure::Input(error.into()),
         }
     }
 }

@@ -4,7 +4,9 @@
 //! JSON lines for long work. Exit codes: 0 done, 1 failed, 2 bad usage, configuration or input,
 //! 3 nothing to do.
 
+mod afar;
 mod config;
+mod curve;
 mod demo;
 mod detect;
 mod eval;
@@ -15,11 +17,16 @@ mod inspect;
 mod machine;
 mod model_args;
 mod models;
+mod page;
 mod print;
 mod progress;
 mod run;
+mod runs;
 mod samples;
+mod status;
 mod train;
+mod watch;
+mod when;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -48,6 +55,12 @@ enum Command {
     Config(config::Args),
     /// Run the daemon.
     Run(run::DeviceArgs),
+    /// Show what goes on on a device, on this machine or behind a broker.
+    Status(status::Args),
+    /// Follow what a device tells, on this machine or behind a broker.
+    Watch(watch::Args),
+    /// Show the runs that have ended, and the curve of what they have brought.
+    Runs(runs::Args),
     /// Take labelled pictures into the store: a YOLO folder or a COCO file.
     Import(exchange::ImportArgs),
     /// Write the labelled samples as a YOLO folder or COCO files.
@@ -88,6 +101,9 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Import(args) => exchange::import(&args),
         Command::Export(args) => exchange::export(&args),
         Command::Samples(args) => samples::run(&args),

@@ -1,13 +1,15 @@
-//! `graftd models`: the slots of a device whose daemon does not run.
+//! `graftd models`: the slots of a device. A daemon that runs does it itself, and detects with the new model
+//! at once.
 
 use clap::Subcommand;
-use serde::Serialize;
+use serde_json::json;
 
-use crate::store::Slot;
+use crate::store::{Models, StoreError};
+use crate::web::{Client, ListedSlot};
 
 use super::failure::Failure;
 use super::print;
-use super::run::DeviceArgs;
+use super::run::{Access, DeviceArgs};
 
 /// Arguments of `graftd models`.
 #[derive(clap::Args)]
@@ -34,45 +36,55 @@ enum What {
     Rollback,
 }
 
-#[derive(Serialize)]
-struct Listed<'a> {
-    #[serde(flatten)]
-    slot: &'a Slot,
-    current: bool,
-}
-
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let store = args.device.device()?.open_store()?;
-    let models = store.models();
-    match args.what {
-        What::List => {
-            let current = models.current()?.map(|slot| slot.slot);
-            for slot in &models.list()? {
-                show(args, slot, Some(slot.slot) == current)?;
-            }
-            Ok(())
-        }
-        What::Promote { slot } => show(args, &models.activate(slot)?, true),
-        What::Rollback => show(args, &models.rollback()?, true),
-    }
+    let slots = match args.device.device()?.access()? {
+        Access::Daemon(daemon) => by_daemon(&args.what, &daemon)?,
+        Access::Store(store) => in_store(&args.what, store.models())?,
+    };
+    slots.iter().try_for_each(|slot| show(args, slot))
 }
 
-fn show(args: &Args, slot: &Slot, current: bool) -> Result<(), Failure> {
+fn by_daemon(what: &What, daemon: &Client) -> Result<Vec<ListedSlot>, Failure> {
+    let slots = || daemon.get::<Vec<ListedSlot>>("/models");
+    match what {
+        What::List => return Ok(slots()?),
+        What::Promote { slot } => daemon.command("promote", &json!({"slot": slot}))?,
+        What::Rollback => {
+            if let Some(base) = slots()?.iter().find(|slot| slot.current && slot.slot.replaced.is_none()) {
+                return Err(StoreError::NothingBefore(base.slot.slot).into());
+            }
+            daemon.command("rollback", &json!({}))?
+        }
+    };
+    Ok(slots()?.into_iter().filter(|slot| slot.current).collect())
+}
+
+fn in_store(what: &What, models: &Models) -> Result<Vec<ListedSlot>, Failure> {
+    let slot = match what {
+        What::List => return Ok(ListedSlot::all(models)?),
+        What::Promote { slot } => models.activate(*slot)?,
+        What::Rollback => models.rollback()?,
+    };
+    Ok(vec![ListedSlot { slot, current: true }])
+}
+
+fn show(args: &Args, listed: &ListedSlot) -> Result<(), Failure> {
     if args.json {
-        return print::json(&Listed { slot, current });
+        return print::json(listed);
     }
     let map = |value: &Option<serde_json::Value>| {
         let figure = value.as_ref().and_then(|value| value["mAP50"].as_f64());
         figure.map_or("-".into(), |figure| format!("{figure:.3}"))
     };
+    let ListedSlot { slot, current } = listed;
     print::line(&format!(
         "{} {:04}  mAP50 {} -> {}  {}  sha256 {}…",
-        if current { "*" } else { " " },
+        if *current { "*" } else { " " },
         slot.slot,
         map(&slot.record.before),
         map(&slot.record.after),
         slot.record.trained_on.as_deref().unwrap_or("the base"),
-        &slot.sha256[..12],
+        slot.sha256.get(..12).unwrap_or(&slot.sha256),
     ))
 }

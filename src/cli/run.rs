@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Config, ConfigError, DEFAULT_PATH, Loaded};
 use crate::daemon;
 use crate::store::{Limits, Store, StoreError};
+use crate::web::Client;
 
 use super::failure::Failure;
 
@@ -49,16 +50,18 @@ impl DeviceArgs {
             Some(_) if !self.config.exists() => self.loaded(None)?.config,
             _ => self.load()?,
         };
-        let Config { state_dir, store: limits, train, .. } = config;
+        let Config { device: name, state_dir, store: limits, train, .. } = config;
         if !state_dir.join("models").is_dir() {
             return Err(StoreError::NoState { path: state_dir }.into());
         }
-        Ok(Device { state_dir, limits, holdout_share: train.holdout_share })
+        Ok(Device { name, state_dir, limits, holdout_share: train.holdout_share })
     }
 }
 
-/// A device's state, worked on without its daemon.
+/// A device on this machine.
 pub(super) struct Device {
+    /// Its name.
+    pub name: String,
     /// Where it lies.
     pub state_dir: PathBuf,
     /// How much it may hold.
@@ -68,9 +71,41 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// Opens its store.
+    /// Opens its store, which no daemon may hold then.
     pub fn open_store(&self) -> Result<Store, Failure> {
-        Ok(Store::open_within(&self.state_dir, &self.limits)?)
+        Store::open_within(&self.state_dir, &self.limits).map_err(held)
+    }
+
+    /// Its daemon, if one runs.
+    pub fn daemon(&self) -> Result<Option<Client>, Failure> {
+        Ok(Client::find(&self.state_dir)?)
+    }
+
+    /// Its daemon, or its store when none runs.
+    pub fn access(&self) -> Result<Access, Failure> {
+        match self.daemon()? {
+            Some(daemon) => Ok(Access::Daemon(daemon)),
+            None => Ok(Access::Store(Box::new(self.open_store()?))),
+        }
+    }
+}
+
+/// The way to a device's samples and slots.
+pub(super) enum Access {
+    /// Through the daemon that runs.
+    Daemon(Client),
+    /// As none runs.
+    Store(Box<Store>),
+}
+
+/// What to do where a daemon holds the store and only its own hands may be in it.
+pub(super) fn held(error: StoreError) -> Failure {
+    match error {
+        StoreError::Locked { .. } => Failure::input(format!(
+            "{error}. Where that is the daemon: status, watch, runs, models and samples list, show and label go \
+             through it; everything else waits until it is stopped (systemctl stop graftd)"
+        )),
+        other => other.into(),
     }
 }
 
@@ -78,6 +113,7 @@ impl Device {
 pub(super) fn run(args: &DeviceArgs) -> Result<(), Failure> {
     let again = args.clone();
     // What the options say holds for what is read later too.
-    let read = move || again.loaded(Some(&again.config)).map(|loaded| loaded.config).map_err(|e| e.to_string());
+    let read =
+        move || again.loaded(Some(&again.config)).map(|loaded| loaded.config).map_err(|e| e.to_string());
     Ok(daemon::run(args.load()?, Box::new(read))?)
 }

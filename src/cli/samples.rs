@@ -1,19 +1,21 @@
-//! `graftd samples`: the kept frames of a device whose daemon does not run.
+//! `graftd samples`: the kept frames of a device. What looks at them and what labels them goes through the
+//! daemon where one runs; what deletes and mends does not.
 
 use std::path::Path;
 use std::str::FromStr;
 
 use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::label::Provenance;
 use crate::mqtt::{ClassRef, LabelArguments, LabelledBox};
-use crate::store::{self, NewLabels, Sample, SampleId, Samples, Store};
+use crate::store::{self, NewLabels, Sample, SampleId, SampleState, Samples, Store};
+use crate::web::{Client, ListedSample};
 
 use super::failure::Failure;
 use super::print;
-use super::run::DeviceArgs;
+use super::run::{Access, Device, DeviceArgs, held};
 
 /// Arguments of `graftd samples`.
 #[derive(clap::Args)]
@@ -81,12 +83,20 @@ enum Only {
 }
 
 impl Only {
-    fn takes(self, sample: &Sample) -> bool {
-        let truth = sample.labels.as_ref().filter(|labels| labels.provenance.is_truth());
+    fn state(self) -> SampleState {
         match self {
-            Only::Unlabelled => truth.is_none(),
-            Only::Learn => truth.is_some_and(|labels| !labels.holdout),
-            Only::Holdout => truth.is_some_and(|labels| labels.holdout),
+            Only::Unlabelled => SampleState::Unlabelled,
+            Only::Learn => SampleState::Learn,
+            Only::Holdout => SampleState::Holdout,
+        }
+    }
+
+    /// As the API calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Only::Unlabelled => "unlabelled",
+            Only::Learn => "labelled",
+            Only::Holdout => "holdout",
         }
     }
 }
@@ -109,12 +119,15 @@ impl FromStr for BoxArgument {
     }
 }
 
-#[derive(Serialize)]
-struct Listed<'a> {
-    #[serde(flatten)]
-    sample: &'a Sample,
-    /// Where its frame lies.
-    path: std::path::PathBuf,
+/// Samples that are asked of the daemon at a time.
+const PAGE: usize = 500;
+
+/// A page of them.
+#[derive(Deserialize)]
+struct Page {
+    samples: Vec<ListedSample>,
+    /// The last, where there are more.
+    after: Option<SampleId>,
 }
 
 #[derive(Serialize)]
@@ -135,29 +148,16 @@ struct Rebuilt {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let device = args.device.device()?;
     match &args.what {
-        What::Verify => return verify(args, &device.state_dir),
-        What::Rebuild => return rebuild(args, &device),
-        _ => {}
-    }
-    let store = device.open_store()?;
-    let samples = store.samples();
-    match &args.what {
-        What::List { only } => {
-            for sample in samples.iter() {
-                let sample = sample?;
-                if only.is_none_or(|only| only.takes(&sample)) {
-                    show(args, samples, &sample)?;
-                }
-            }
-            Ok(())
-        }
+        What::List { only } => list(args, &device, *only),
         What::Show { sample } => {
-            let sample = samples.get(*sample)?;
+            let listed = match device.access()? {
+                Access::Daemon(daemon) => daemon.get(&format!("/samples/{sample}"))?,
+                Access::Store(store) => listed(store.samples(), store.samples().get(*sample)?),
+            };
             if args.json {
-                return show(args, samples, &sample);
+                return show(args, &listed);
             }
-            let path = samples.frame_path(&sample);
-            let text = serde_json::to_string_pretty(&Listed { sample: &sample, path });
+            let text = serde_json::to_string_pretty(&listed);
             print::line(&text.map_err(|error| Failure::Failed(error.into()))?)
         }
         What::Label { sample, boxes, covers, holdout, .. } => {
@@ -167,10 +167,18 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 covers: covers.clone(),
                 holdout: *holdout,
             };
-            let sample = label(&store, *sample, &said, device.holdout_share)?;
-            show(args, samples, &sample)
+            let listed = match device.access()? {
+                Access::Daemon(daemon) => label_by_daemon(&daemon, &said)?,
+                Access::Store(store) => {
+                    let sample = label(&store, *sample, &said, device.holdout_share)?;
+                    listed(store.samples(), sample)
+                }
+            };
+            show(args, &listed)
         }
         What::Delete { samples: ids } => {
+            let store = device.open_store()?;
+            let samples = store.samples();
             // All are looked for first: a wrong one deletes none.
             ids.iter().try_for_each(|id| samples.get(*id).map(|_| ()))?;
             ids.iter().try_for_each(|id| samples.delete(*id))?;
@@ -181,8 +189,45 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 print::line(&format!("{deleted} deleted"))
             }
         }
-        What::Verify | What::Rebuild => unreachable!("done above, without an open store"),
+        What::Verify => verify(args, &device.state_dir),
+        What::Rebuild => rebuild(args, &device),
     }
+}
+
+fn list(args: &Args, device: &Device, only: Option<Only>) -> Result<(), Failure> {
+    match device.access()? {
+        Access::Daemon(daemon) => {
+            let mut after = String::new();
+            loop {
+                let state = only.map(|only| format!("&state={}", only.name())).unwrap_or_default();
+                let page: Page = daemon.get(&format!("/samples?limit={PAGE}{state}{after}"))?;
+                page.samples.iter().try_for_each(|sample| show(args, sample))?;
+                match page.after {
+                    Some(last) => after = format!("&after={last}"),
+                    None => return Ok(()),
+                }
+            }
+        }
+        Access::Store(store) => {
+            let samples = store.samples();
+            for sample in samples.iter() {
+                let sample = sample?;
+                if only.is_none_or(|only| only.state() == SampleState::of(&sample)) {
+                    show(args, &listed(samples, sample))?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn listed(samples: &Samples, sample: Sample) -> ListedSample {
+    ListedSample { path: samples.frame_path(&sample), sample }
+}
+
+fn label_by_daemon(daemon: &Client, said: &LabelArguments) -> Result<ListedSample, Failure> {
+    daemon.command("label", &serde_json::to_value(said).expect("plain arguments can be written"))?;
+    Ok(daemon.get(&format!("/samples/{}", said.sample))?)
 }
 
 fn label(store: &Store, id: SampleId, said: &LabelArguments, share: f64) -> Result<Sample, Failure> {
@@ -192,10 +237,11 @@ fn label(store: &Store, id: SampleId, said: &LabelArguments, share: f64) -> Resu
     Ok(store.samples().label(id, new, share)?)
 }
 
-fn show(args: &Args, samples: &Samples, sample: &Sample) -> Result<(), Failure> {
+fn show(args: &Args, listed: &ListedSample) -> Result<(), Failure> {
     if args.json {
-        return print::json(&Listed { sample, path: samples.frame_path(sample) });
+        return print::json(listed);
     }
+    let sample = &listed.sample;
     let labels = match &sample.labels {
         None => "no labels".into(),
         Some(labels) => {
@@ -215,7 +261,7 @@ fn verify(args: &Args, dir: &Path) -> Result<(), Failure> {
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} frames read") {
         progress.set_style(style);
     }
-    let report = store::verify(dir, |frames| progress.set_position(frames))?;
+    let report = store::verify(dir, |frames| progress.set_position(frames)).map_err(held)?;
     progress.finish_and_clear();
     if args.json {
         print::json(&report)?;
@@ -242,8 +288,8 @@ fn verify(args: &Args, dir: &Path) -> Result<(), Failure> {
     }
 }
 
-fn rebuild(args: &Args, device: &super::run::Device) -> Result<(), Failure> {
-    let aside = store::rebuild(&device.state_dir)?;
+fn rebuild(args: &Args, device: &Device) -> Result<(), Failure> {
+    let aside = store::rebuild(&device.state_dir).map_err(held)?;
     // Opening compares everything.
     let counts = device.open_store()?.samples().counts();
     let rebuilt =

@@ -81,6 +81,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("store", "How much room the kept frames may take."),
     ("train", "How runs go. A `train` command may say otherwise for its run."),
     ("mqtt", "The broker and the topics."),
+    ("api", "What the machine itself can ask over HTTP."),
     ("runtime", "What the graphs run on."),
 ];
 
@@ -193,6 +194,7 @@ pub const KEYS: &[Key] = &[
          say it itself.",
     )
     .live(),
+    key("train.allow_remote", "Whether a run may be started over MQTT.").live(),
     key(
         "train.when",
         "Local hours in which runs start by themselves. A run that is not done when they end waits for the next \
@@ -286,15 +288,60 @@ pub const KEYS: &[Key] = &[
     )
     .live(),
     key("train.threads", "Threads of a run; 0 takes one per core that it may use.").live(),
-    key("mqtt.broker", "Where the broker listens, and as whom to log in: `mqtt://[user@]host[:port]`."),
+    key(
+        "mqtt.broker",
+        "Where the broker listens, and as whom to log in: `mqtt://[user@]host[:port]`, or `mqtts://…` over TLS.",
+    ),
+    key("mqtt.version", "The version of MQTT that is spoken: 3 (which is 3.1.1) or 5."),
+    key(
+        "mqtt.username_file",
+        "A file whose first line is the user to log in as, instead of one in `broker`. A file that is named \
+         without a folder is looked for among systemd's credentials first.",
+    )
+    .sample("\"mqtt-user\""),
     key("mqtt.password_file", "A file whose first line is the password that goes with the user.")
-        .sample("\"/etc/graftd/mqtt-password\""),
+        .sample("\"mqtt-password\""),
+    key(
+        "mqtt.ca_file",
+        "Certificates (PEM) of the authorities that may vouch for the broker; without it those of the system.",
+    )
+    .sample("\"/etc/graftd/ca.pem\""),
+    key("mqtt.client_cert", "The certificate (PEM, with its chain) that shows the broker who we are.")
+        .sample("\"client.pem\""),
+    key("mqtt.client_key", "The key (PEM) of `client_cert`.").sample("\"client.key\""),
     key("mqtt.root", "The topic that all others are below; without it `graftd/<device>`.")
         .sample("\"farm/7/graftd\""),
     key(
         "mqtt.max_packet",
         "Size above which a message is not sent but set aside, bytes (topic and payload), at least 1024.",
     ),
+    key(
+        "mqtt.session_days",
+        "With MQTT 5: so long the broker keeps the session, and with it the commands, of a device that is away; days.",
+    ),
+    key(
+        "mqtt.event_days",
+        "With MQTT 5: so long the broker keeps an event for subscribers that are away; days.",
+    ),
+    key(
+        "mqtt.commands",
+        "The commands that may be sent; without it all. Others are not announced, and answered `failed`.",
+    )
+    .sample("[\"label\", \"state\"]"),
+    key("mqtt.commands_per_second", "So many commands are taken in a second; those above wait in the connection."),
+    key(
+        "api.socket",
+        "The Unix socket. Without it `api.sock` in the folder that the service manager gives, or in `/run/graftd`, \
+         or else in `state_dir`, which always has a link to it.",
+    )
+    .sample("\"/run/graftd/api.sock\""),
+    key("api.listen", "A TCP address to listen on as well; needs `token_file`.").sample("\"127.0.0.1:8470\""),
+    key(
+        "api.token_file",
+        "A file whose first line is the token, of at least 16 characters, that TCP clients must show as \
+         `Authorization: Bearer …`.",
+    )
+    .sample("\"/etc/graftd/secrets/api-token\""),
     key("runtime.library", "The libonnxruntime to load; without it the usual places are looked at.")
         .sample("\"/usr/lib/libonnxruntime.so\""),
     key(

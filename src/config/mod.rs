@@ -4,6 +4,7 @@
 //! error that names it, because a misspelt key that is ignored is found on the field. What each key means stands
 //! in [`keys`], which the commented file and the page are made from.
 
+mod api;
 mod broker;
 mod camera;
 mod changes;
@@ -21,6 +22,7 @@ mod template;
 mod values;
 mod when;
 
+pub use api::ApiConfig;
 pub use broker::{Broker, BrokerError};
 pub use camera::CameraConfig;
 pub use changes::{Change, Changes};
@@ -69,6 +71,8 @@ pub struct Config {
     pub train: TrainConfig,
     /// The broker and the topics.
     pub mqtt: MqttConfig,
+    /// Where the API over HTTP can be reached.
+    pub api: ApiConfig,
     /// What the graphs run on.
     pub runtime: RuntimeConfig,
 }
@@ -85,6 +89,7 @@ impl Default for Config {
             store: Limits::default(),
             train: TrainConfig::default(),
             mqtt: MqttConfig::default(),
+            api: ApiConfig::default(),
             runtime: RuntimeConfig::default(),
         }
     }
@@ -234,6 +239,7 @@ impl Config {
             faults.push(("device", words));
         }
         faults.extend(self.camera.faults());
+        faults.extend(self.api.check().err());
         let shares = [
             ("detect.confidence", f64::from(self.detect.confidence)),
             ("detect.iou", f64::from(self.detect.iou)),
@@ -286,7 +292,8 @@ impl Config {
     /// Every path but the camera's.
     fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let own = [&mut self.state_dir, &mut self.model.base];
-        self.mqtt.files().chain(&mut self.runtime.library).chain(own)
+        let optional = [&mut self.runtime.library, &mut self.api.socket, &mut self.api.token_file];
+        self.mqtt.files().chain(optional.into_iter().flatten()).chain(own)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::label::Provenance;
 use crate::mqtt::{Answer, Arguments, Incoming, LabelArguments, Payload, ReplyTo, Taken, identified, parse};
 use crate::store::{Message, NewLabels, Remembered, SampleId, StoreError};
 
+use super::api::Caller;
 use super::core::Core;
 
 /// Whom an answer goes to.
@@ -27,6 +28,8 @@ pub(super) enum Ask {
     },
     /// Nobody: the schedule. What comes of it is in events and state.
     Schedule,
+    /// Over the API.
+    Api(Caller),
 }
 
 impl Core {
@@ -72,9 +75,11 @@ impl Core {
         is_run.then(|| "this device lets nobody start a run over MQTT (train.allow_remote)".into())
     }
 
+    /// A command came over MQTT.
     fn begin(&mut self, arguments: Arguments, ask: &Ask) -> Result<(), StoreError> {
-        let (Ask::Command { command, .. } | Ask::Request { command, .. }) = ask;
-        if let Some(reason) = self.forbids(command) {
+        if let Ask::Command { command, .. } | Ask::Request { command, .. } = ask
+            && let Some(reason) = self.forbids(command)
+        {
             return self.say(ask, &Answer::failed(reason));
         }
         if let Ask::Command { command, id } = ask {
@@ -88,6 +93,11 @@ impl Core {
                 }
             }
         }
+        self.answer(arguments, ask)
+    }
+
+    /// Does what a command says, and answers it unless it goes on.
+    pub(super) fn answer(&mut self, arguments: Arguments, ask: &Ask) -> Result<(), StoreError> {
         match self.carry_out(arguments, ask) {
             Some(Ok(result)) => self.settle(ask, &Answer::Successful { result }),
             Some(Err(reason)) => self.settle(ask, &Answer::failed(reason)),
@@ -130,6 +140,7 @@ impl Core {
         let share = self.config.train.holdout_share;
         let sample = self.store.samples().label(id, new, share).map_err(|error| error.to_string())?;
         self.state_changed();
+        self.hub.count_label();
         let labels = sample.labels.as_ref().expect("it has just been labelled");
         let covers: Option<Vec<&String>> = labels
             .covers
@@ -142,6 +153,10 @@ impl Core {
 
     /// Answers for good: the command is settled and its answer waits for the broker, or neither.
     pub(super) fn settle(&mut self, ask: &Ask, answer: &Answer) -> Result<(), StoreError> {
+        if let Ask::Api(caller) = ask {
+            caller.tell(answer.into());
+            return Ok(());
+        }
         let Ask::Command { command, id } = ask else { return self.say(ask, answer) };
         let bytes = identified(answer);
         let message = self.message(ask, bytes.clone());
@@ -156,7 +171,7 @@ impl Core {
 
     fn send(&mut self, ask: &Ask, payload: Vec<u8>) -> Result<(), StoreError> {
         match ask {
-            Ask::Schedule => Ok(()),
+            Ask::Schedule | Ask::Api(_) => Ok(()),
             _ => self.push(&self.message(ask, payload)),
         }
     }
@@ -166,8 +181,8 @@ impl Core {
             Ask::Command { command, id } => (self.topics.command(command, id), None),
             Ask::Request { reply: Some(reply), .. } => (reply.topic.clone(), reply.correlation.clone()),
             Ask::Request { command, reply: None } => (self.topics.reply(command), None),
-            // Nobody waits for one.
-            Ask::Schedule => (self.topics.reply("train"), None),
+            // Nobody waits for one at the broker.
+            Ask::Schedule | Ask::Api(_) => (self.topics.reply("train"), None),
         };
         Message { topic, payload, droppable: false, correlation }
     }

@@ -75,11 +75,7 @@ pub(super) struct Trouble {
 
 /// Starts keeper and source. Each [`Wish`] through the sender that comes back brings one frame; the threads end
 /// when it is dropped.
-pub(super) fn start(
-    spec: SourceSpec,
-    wishes: Wishes,
-    post: Post,
-) -> std::io::Result<SyncSender<Wish>> {
+pub(super) fn start(spec: SourceSpec, wishes: Wishes, post: Post) -> std::io::Result<SyncSender<Wish>> {
     let pace = Pace::of(&wishes);
     let name = format!("camera {spec}");
     // A folder that is read from its beginning again would give the same bad files first.

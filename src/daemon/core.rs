@@ -19,6 +19,7 @@ use crate::picture::Picture;
 use crate::runtime::{self, Runtime};
 use crate::select::{KeptLook, Selector, Why};
 use crate::store::{FoundBox, Interest, Looks, Message, NewSample, Sample, Slot, Store, StoreError};
+use crate::web::Hub;
 use crate::yolo::detection::Detection;
 
 use super::ask::Ask;
@@ -69,6 +70,8 @@ pub(super) struct Core {
     /// Somebody wants the daemon to stop, whatever waits in the queue.
     stopping: Arc<AtomicBool>,
     facts: Arc<Facts>,
+    /// Whoever listens at the API.
+    pub hub: Arc<Hub>,
     link: Option<Link>,
     pub selector: Selector,
     /// None where the disk refuses: then a restart forgets what was seen.
@@ -130,6 +133,7 @@ impl Core {
             run: None,
             stopping,
             facts,
+            hub: Arc::default(),
             link: None,
             probation: Probation::default(),
             schedule: Scheduler::new(),
@@ -268,6 +272,7 @@ impl Core {
                 let _ = done.try_send(*result.as_ref().unwrap_or(&Taken::No));
                 result.map(drop)
             }
+            Event::Asked { arguments, caller } => self.asked(*arguments, caller),
             Event::Run(event) => self.run_goes_on(event),
             Event::RunEnded(outcome) => self.run_ended(*outcome),
             Event::Reload => {
@@ -470,13 +475,21 @@ impl Core {
     pub fn push(&mut self, message: &Message) -> Result<(), StoreError> {
         self.store.outbox().push(message)?;
         self.wake_link();
+        self.tell_listeners(&message.topic, &message.payload);
         Ok(())
     }
 
     /// Sets what a retained topic says.
     pub fn publish_fact(&self, topic: String, payload: Vec<u8>) {
-        if self.facts.set(topic, payload) {
+        if self.facts.set(topic.clone(), payload.clone()) {
             self.wake_link();
+            self.tell_listeners(&topic, &payload);
+        }
+    }
+
+    fn tell_listeners(&self, topic: &str, payload: &[u8]) {
+        if let Some(topic) = self.topics.below(topic) {
+            self.hub.tell(topic, payload);
         }
     }
 
@@ -532,6 +545,7 @@ impl Core {
             runtime: self.runtime.name(),
             run: self.run.as_ref().map(|run| run.id.clone()),
             paused: self.run.as_ref().is_some_and(Run::is_paused),
+            progress: self.run.as_ref().and_then(|run| run.progress.clone()),
             outbox: self.store.outbox().len(),
             set_aside: self.store.outbox().aside(),
             storage: if self.full_since.is_some() { "full" } else { "ok" },

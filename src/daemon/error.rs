@@ -30,6 +30,17 @@ pub enum DaemonError {
     /// A file that the way to the broker needs.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The token can't be read.
+    #[error(
+        "api.token_file {}: {source}; its first line must be the token, such as `openssl rand -hex 32` prints",
+        path.display()
+    )]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: std::io::Error,
+    },
     /// The broker does not want us.
     #[error("broker {broker}: {reason}")]
     Refused {

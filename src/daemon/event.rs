@@ -3,9 +3,10 @@
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use crate::capture::Frame;
-use crate::mqtt::{LinkEvent, Taken};
+use crate::mqtt::{Arguments, LinkEvent, Taken};
 use crate::train::{Outcome, TrainError, TrainEvent};
 
+use super::api::Caller;
 use super::camera::Trouble;
 
 /// Something happened.
@@ -14,6 +15,8 @@ pub(super) enum Event {
     Camera { keeper: u64, event: CameraEvent },
     /// The link tells; the sender waits until the receiver of `done` is told or dropped.
     Link { event: LinkEvent, done: SyncSender<Taken> },
+    /// Somebody asks over the API.
+    Asked { arguments: Box<Arguments>, caller: Caller },
     /// The run goes on.
     Run(TrainEvent),
     /// The run came to an end.

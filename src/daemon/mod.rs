@@ -3,6 +3,7 @@
 //! One thread owns the detector and decides everything; what can wake it is listed in `event`. The
 //! camera, a run and the link to the broker have threads of their own and only send events.
 
+mod api;
 mod ask;
 mod camera;
 mod camera_judge;
@@ -13,6 +14,7 @@ mod core;
 mod error;
 mod event;
 mod heart;
+mod history;
 mod looks;
 mod machine;
 mod models;
@@ -72,15 +74,22 @@ impl Daemon {
     /// When one of them can't be opened; nothing runs then.
     pub fn start(config: Config, read: ReadConfig) -> Result<Daemon, DaemonError> {
         let store = Arc::new(Store::open_within(&config.state_dir, &config.store)?);
-        let topics = Topics::new(config.mqtt.root.clone().unwrap_or(format!("graftd/{}", config.device)));
+        let token = api::read_token(&config.api)?;
+        let topics = config.mqtt.root.clone().map_or_else(|| Topics::of_device(&config.device), Topics::new);
         let facts = Arc::new(Facts::default());
         let (events, queue) = sync_channel(QUEUE);
         let stop = Stop { stopping: Arc::default(), events: events.clone() };
         let settings = LinkSettings::new(&config, topics.clone())?;
         // What can fail for want of a model or a runtime comes before anything runs.
         let stopping = Arc::clone(&stop.stopping);
-        let mut core =
-            Core::open(config, Arc::clone(&store), topics, Arc::clone(&facts), events.clone(), stopping)?;
+        let mut core = Core::open(
+            config.clone(),
+            Arc::clone(&store),
+            topics,
+            Arc::clone(&facts),
+            events.clone(),
+            stopping,
+        )?;
         core.read_config = read;
         core.watch()?;
         let checked = Arc::clone(&store);
@@ -91,8 +100,14 @@ impl Daemon {
             }
         })?;
         core.publish_facts();
+        let server = api::open(&config, token, &core, Arc::clone(&facts))?;
         core.connect(Link::start(settings, store, facts, event::from_link(events))?);
-        let thread = thread::Builder::new().name("daemon".into()).spawn(move || core.work(queue))?;
+        let work = move || {
+            // Ends after the loop, which no command reaches any more then.
+            let _server = server;
+            core.work(queue)
+        };
+        let thread = thread::Builder::new().name("daemon".into()).spawn(work)?;
         Ok(Daemon { stop, thread })
     }
 

@@ -145,17 +145,7 @@ impl Core {
     }
 
     pub(super) fn publish_model(&mut self) {
-        let slot = &self.slot;
-        let report = ModelReport {
-            slot: slot.slot,
-            sha256: slot.sha256.clone(),
-            classes: slot.record.classes.clone(),
-            time: slot.created_ms as f64 / 1000.0,
-            base: slot.record.base.clone(),
-            before: slot.record.before.clone(),
-            after: slot.record.after.clone(),
-            trained_on: slot.record.trained_on.clone(),
-        };
+        let report = ModelReport::from(&self.slot);
         let payload = serde_json::to_vec(&report).expect("reports can be written");
         self.publish_fact(self.topics.model(), payload);
     }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::mqtt::{Answer, RunOutcome, RunReport, TrainArguments, identified};
+use crate::mqtt::{Answer, ProgressReport, RunOutcome, RunReport, TrainArguments, identified};
 use crate::runtime;
-use crate::store::{Message, PendingRun, SlotRecord, StoreError};
+use crate::store::{EndedRun, Message, PendingRun, RunEnd, Scores, SlotRecord, StoreError};
 use crate::train::{
     Control, Folders, Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune,
     forget_checkpoint,
@@ -18,6 +18,7 @@ use crate::train::{
 use super::ask::Ask;
 use super::core::Core;
 use super::event::Event;
+use super::history::{ended, measured};
 use super::models::candidate_detector;
 
 /// The backbone's progress is reported at most so often.
@@ -39,6 +40,10 @@ pub(super) struct Run {
     paused_by_hand: bool,
     /// The schedule has it wait.
     held: bool,
+    /// Samples to learn from, and to measure on.
+    samples: (usize, usize),
+    /// How far it is.
+    pub progress: Option<ProgressReport>,
 }
 
 impl Run {
@@ -85,7 +90,7 @@ impl Core {
             run: id,
             command: match ask {
                 Ask::Command { command, id } => Some((command.clone(), id.clone())),
-                Ask::Request { .. } => None,
+                Ask::Request { .. } | Ask::Api(_) => None,
                 Ask::Schedule => Some((SCHEDULED.into(), String::new())),
             },
             arguments: serde_json::to_vec(arguments).expect("arguments can be written"),
@@ -141,6 +146,13 @@ impl Core {
             "run": run, "event": "finished", "slot": self.slot.slot, "promoted": true,
             "reason": record.reason, "before": record.before, "after": record.after,
         });
+        let scores = |value: &Option<Value>| serde_json::from_value::<Scores>(value.clone()?).ok();
+        self.remember_run(EndedRun {
+            before: scores(&record.before),
+            after: scores(&record.after),
+            slot: Some(self.slot.slot),
+            ..ended(&run, RunEnd::Finished, record.reason.as_deref().unwrap_or_default())
+        });
         let payload = identified(&result);
         let topic = self.topics.event_run(&run);
         self.push(&Message { topic, payload, droppable: false, correlation: None })?;
@@ -163,6 +175,7 @@ impl Core {
                     .into(),
             );
         }
+        let samples = (train.len(), holdout.len());
         let trained_on = format!("{} samples, measured on {}", train.len(), holdout.len());
         let guest = self.config.train.guest.clone();
         let options = with(&self.config.train.options, arguments, self.config.model.imgsz);
@@ -204,8 +217,16 @@ impl Core {
         let started = thread::Builder::new().name("train".into()).spawn(work);
         started.map_err(|error| format!("the system gives no thread: {error}"))?;
         tracing::info!("run {id} starts on {trained_on}");
-        let (paused_by_hand, held) = (false, false);
-        self.run = Some(Run { id, ask: ask.clone(), control, trained_on, paused_by_hand, held });
+        self.run = Some(Run {
+            id,
+            ask: ask.clone(),
+            control,
+            trained_on,
+            paused_by_hand: false,
+            held: false,
+            samples,
+            progress: None,
+        });
         self.state_changed();
         Ok(())
     }
@@ -278,6 +299,7 @@ impl Core {
         if matches!(event, TrainEvent::Epoch { .. }) {
             self.attempt_succeeds()?;
         }
+        self.follow_progress(&event);
         let Some(run) = &self.run else { return Ok(()) };
         let report = RunReport::Progress { run: run.id.clone(), event };
         self.report_run(&report)
@@ -299,9 +321,18 @@ impl Core {
             Ok(slot) => slot,
             Err(reason) => return self.run_failed(run.id, &run.ask, reason),
         };
-        let (event, reason) =
-            (if slot.is_some() { "finished" } else { "refused" }, outcome.verdict.reason.clone());
+        let (end, reason) = match slot {
+            Some(_) => (RunEnd::Finished, outcome.verdict.reason.clone()),
+            None => (RunEnd::Refused, outcome.verdict.reason.clone()),
+        };
+        let event = end.name();
         tracing::info!("run {} {event}: {reason}", run.id);
+        let (samples, holdout) = run.samples;
+        self.remember_run(EndedRun {
+            samples: Some(samples),
+            holdout: Some(holdout),
+            ..measured(ended(&run.id, end, &reason), &outcome, slot)
+        });
         let measured = RunOutcome {
             before: outcome.before,
             after: outcome.after,
@@ -324,6 +355,7 @@ impl Core {
 
     fn run_failed(&mut self, run: String, ask: &Ask, reason: String) -> Result<(), StoreError> {
         tracing::warn!("run {run} failed: {reason}");
+        self.remember_run(ended(&run, RunEnd::Failed, &reason));
         self.report_run(&RunReport::End { run, event: "failed", reason: reason.clone(), outcome: None })?;
         self.settle(ask, &Answer::failed(reason))?;
         self.run_is_over()

@@ -17,7 +17,9 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use crate::capture::SourceSpec;
-use crate::config::{Broker, CameraConfig, Config, ModelConfig, MqttConfig, RuntimeConfig, TrainConfig};
+use crate::config::{
+    ApiConfig, Broker, CameraConfig, Config, ModelConfig, MqttConfig, RuntimeConfig, TrainConfig,
+};
 use crate::daemon::{Daemon, DaemonError};
 use crate::dataset::{DataSet, DatasetError, Example};
 use crate::mqtt::{RunOutcome, Topics};
@@ -224,6 +226,8 @@ fn configuration(options: &DemoOptions, scratch: &Path, frames: PathBuf, broker:
             ..TrainConfig::default()
         },
         mqtt: MqttConfig { broker: broker.clone(), ..MqttConfig::default() },
+        // Not in the place of a daemon that runs on this machine, or is to.
+        api: ApiConfig { socket: Some(scratch.join("api.sock")), ..ApiConfig::default() },
         runtime: options.runtime.clone(),
         ..Config::default()
     }

@@ -7,7 +7,7 @@ use crate::train::{Rate, ScopeChoice};
 use crate::yolo::names::listed;
 
 /// Arguments of `label`: the truth about one sample. Labels that it had are replaced.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelArguments {
     /// The sample's id, as `event/sample` gave it.
@@ -21,7 +21,7 @@ pub struct LabelArguments {
 }
 
 /// A box as people write it: class by name or number, centre and size in shares of the frame.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledBox {
     /// Name of the class, or its number.
@@ -37,7 +37,7 @@ pub struct LabelledBox {
 }
 
 /// A class by name or number.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ClassRef {
     /// Index into the model's classes.

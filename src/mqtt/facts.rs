@@ -41,6 +41,11 @@ impl Facts {
         }
     }
 
+    /// The latest payload of a topic.
+    pub fn get(&self, topic: &str) -> Option<Vec<u8>> {
+        self.lock().get(topic).map(|fact| fact.payload.clone())
+    }
+
     /// A new connection: the broker may have forgotten everything.
     pub(super) fn all_due(&self) {
         self.lock().values_mut().for_each(|fact| fact.due = true);

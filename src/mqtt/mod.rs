@@ -4,6 +4,7 @@
 //! has acknowledged it. What only the latest of matters (`status`, `state`, `model`, capabilities) is
 //! kept in memory as a *fact* and published, retained, at every connection and whenever it changes.
 
+mod afar;
 mod arguments;
 #[cfg(feature = "demo-broker")]
 mod broker;
@@ -20,6 +21,7 @@ mod topics;
 mod wire;
 
 pub use crate::config::COMMANDS;
+pub use afar::{Afar, AfarError, Heard};
 pub use arguments::{
     CaptureArguments, ClassRef, LabelArguments, LabelledBox, PromoteArguments, TrainArguments,
 };
@@ -29,8 +31,8 @@ pub use command::{Arguments, MAX_PAYLOAD, Payload, capability, parse};
 pub use facts::Facts;
 pub use link::{Link, LinkEvent, Taken};
 pub use report::{
-    Answer, BoxReport, CameraTrouble, ModelEvent, ModelReport, RunOutcome, RunReport, SampleReport,
-    StateReport, identified,
+    Answer, BoxReport, CameraTrouble, ModelEvent, ModelReport, ProgressReport, RunOutcome, RunReport,
+    SampleReport, StateReport, identified,
 };
 pub use session::end_session;
 pub use settings::{LinkSettings, Secret, SettingsError};

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::store::Slot;
 use crate::train::TrainEvent;
 use crate::yolo::metrics::Evaluation;
 
@@ -168,6 +169,21 @@ pub struct ModelEvent {
     pub reason: String,
 }
 
+impl From<&Slot> for ModelReport {
+    fn from(slot: &Slot) -> Self {
+        ModelReport {
+            slot: slot.slot,
+            sha256: slot.sha256.clone(),
+            classes: slot.record.classes.clone(),
+            time: slot.created_ms as f64 / 1000.0,
+            base: slot.record.base.clone(),
+            before: slot.record.before.clone(),
+            after: slot.record.after.clone(),
+            trained_on: slot.record.trained_on.clone(),
+        }
+    }
+}
+
 /// Why the camera gives no frames.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CameraTrouble {
@@ -179,6 +195,23 @@ pub struct CameraTrouble {
     pub tries: u32,
     /// Seconds until the next try.
     pub next_try: u64,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProgressReport {
+    /// `features` while the backbone goes over the pictures, then `epochs`.
+    pub stage: &'static str,
+    /// Views or epochs that are done.
+    pub done: u64,
+    /// Views that are needed, or epochs that were asked for.
+    pub total: u64,
+    /// Hold-out mAP over IoU 0.50 to 0.95 after the last epoch.
+    pub map50_95: Option<f64>,
+    /// The best of these since the daemon started.
+    pub best_map50_95: Option<f64>,
+    /// Seconds until all epochs are done, at the speed of the last.
+    pub seconds_left: Option<f64>,
 }
 
 /// `state`: what goes on on the device.
@@ -215,6 +248,8 @@ pub struct StateReport {
     pub run: Option<String>,
     /// Whether it waits, because somebody paused it.
     pub paused: bool,
+    /// How far the run is; none before it is known.
+    pub progress: Option<ProgressReport>,
     /// Messages that wait for the broker.
     pub outbox: u64,
     /// Messages that were set aside because no broker would take them.

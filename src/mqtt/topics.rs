@@ -34,6 +34,11 @@ impl Topics {
         Topics { root: root.into() }
     }
 
+    /// Topics of the device of this name, where no other root is configured.
+    pub fn of_device(device: &str) -> Self {
+        Topics::new(format!("graftd/{device}"))
+    }
+
     /// `online` or `offline`; the last will.
     pub fn status(&self) -> String {
         format!("{}/status", self.root)
@@ -109,6 +114,16 @@ impl Topics {
         Ok(())
     }
 
+    /// A topic or filter with the root in front.
+    pub fn absolute(&self, below: &str) -> String {
+        format!("{}/{below}", self.root)
+    }
+
+    /// A topic without the root; none when it is none of ours.
+    pub fn below<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        topic.strip_prefix(&self.root)?.strip_prefix('/')
+    }
+
     /// What the daemon subscribes to.
     pub fn subscriptions(&self) -> [String; 2] {
         [format!("{}/cmd/+/+", self.root), format!("{}/request/+", self.root)]
@@ -116,8 +131,7 @@ impl Topics {
 
     /// Reads an incoming topic; none when it is none of ours.
     pub fn read<'a>(&self, topic: &'a str) -> Option<Incoming<'a>> {
-        let rest = topic.strip_prefix(&self.root)?.strip_prefix('/')?;
-        let mut parts = rest.split('/');
+        let mut parts = self.below(topic)?.split('/');
         let incoming = match (parts.next()?, parts.next()?, parts.next()) {
             ("cmd", command, Some(id)) => Incoming::Command { command, id },
             ("request", command, None) => Incoming::Request { command },

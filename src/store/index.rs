@@ -8,13 +8,17 @@ use super::sample::{Interest, Sample, SampleId};
 
 /// What a sample is to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
+    /// Nobody has told the truth about it.
     Unlabelled = b'u' as isize,
+    /// Labelled, to learn from.
     Learn = b'l' as isize,
+    /// Labelled, to measure on.
     Holdout = b'h' as isize,
 }
 
 impl State {
+    /// Of a sample.
     pub fn of(sample: &Sample) -> Self {
         match &sample.labels {
             Some(labels) if labels.provenance.is_truth() && labels.holdout => State::Holdout,
@@ -24,7 +28,7 @@ impl State {
     }
 
     /// What every key of this state begins with.
-    pub fn prefix(self) -> [u8; 1] {
+    pub(super) fn prefix(self) -> [u8; 1] {
         [self as u8]
     }
 }

@@ -24,6 +24,7 @@ mod older;
 mod outbox;
 mod pending;
 mod restore;
+mod runs;
 mod salvage;
 mod sample;
 mod samples;
@@ -33,12 +34,14 @@ mod verify;
 pub use commands::{Commands, Remembered};
 pub use error::StoreError;
 pub use import::Imported;
+pub use index::State as SampleState;
 pub use last_run::LastRun;
 pub use limits::Limits;
 pub use looks::{Looks, SampleLook};
 pub use models::{Models, Slot, SlotRecord};
 pub use outbox::{Message, Outbox};
 pub use pending::{Pending, PendingRun};
+pub use runs::{EndedRun, RunEnd, Runs, Scores, ended_runs};
 pub use sample::{FoundBox, Interest, Labels, NewLabels, NewSample, Sample, SampleId, UnknownSampleId};
 pub use samples::{Counts, Samples};
 pub use verify::{Fault, FaultKind, Report, rebuild, verify};
@@ -63,6 +66,7 @@ pub struct Store {
     outbox: Outbox,
     commands: Commands,
     pending: Pending,
+    runs: Runs,
     _lock: Lock,
 }
 
@@ -114,6 +118,7 @@ impl Store {
             outbox: Outbox::open(&db)?,
             commands: Commands::open(&db)?,
             pending: Pending::open(&db),
+            runs: Runs::open(&db),
             db,
             _lock: lock,
         })
@@ -164,6 +169,11 @@ impl Store {
     /// When the disk fails.
     pub fn set_last_run(&self, run: LastRun) -> Result<(), StoreError> {
         last_run::set(&self.db, run)
+    }
+
+    /// The runs that have ended.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     /// The folder for the replay memory: features of samples that runs were promoted with.

@@ -287,7 +287,15 @@ impl Samples {
 
     /// All samples, oldest first. One that is added or changed meanwhile may or may not be seen.
     pub fn iter(&self) -> impl Iterator<Item = Result<Sample, StoreError>> + use<'_> {
-        self.raw().map(|entry| {
+        self.iter_after(None)
+    }
+
+    /// The samples that are newer than one, whether it is there or not, as [`Samples::iter`] gives them.
+    pub fn iter_after(
+        &self,
+        after: Option<SampleId>,
+    ) -> impl Iterator<Item = Result<Sample, StoreError>> + use<'_> {
+        self.raw_after(after).map(|entry| {
             let (key, bytes) = entry?;
             envelope::open(|| hex(&key), &bytes)
         })
@@ -295,8 +303,18 @@ impl Samples {
 
     /// All records as they lie in the database, a page at a time: nobody holds a handle in between.
     pub(super) fn raw(&self) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<'_> {
+        self.raw_after(None)
+    }
+
+    fn raw_after(
+        &self,
+        after: Option<SampleId>,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<'_> {
         let mut page: VecDeque<(sled::IVec, sled::IVec)> = VecDeque::new();
-        let mut after = Bound::Unbounded;
+        let mut after = match after {
+            Some(id) => Bound::Excluded(sled::IVec::from(id.0.as_bytes().as_slice())),
+            None => Bound::Unbounded,
+        };
         let mut is_end = false;
         std::iter::from_fn(move || {
             if page.is_empty() && !is_end {

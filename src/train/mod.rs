@@ -46,7 +46,7 @@ pub use guest::Guest;
 pub use head::{part_size, step_graphs};
 pub use memory::{Admission, Memory, MemoryError, Record};
 pub use options::{MAX_BATCH, MAX_VIEWS, OutOfRange, Rate, Scope, ScopeChoice, TrainOptions, UnknownScope};
-pub use resources::{cpu_seconds, peak_rss_mb};
+pub use resources::{cpu_seconds, peak_rss_mb, rss_mb};
 pub use run::{Folders, Outcome, fine_tune};
 pub use set::{ClassesError, TrainingSet, UnknownClasses, renumber};
 pub use views::Turns;

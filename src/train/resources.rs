@@ -14,7 +14,7 @@ pub fn peak_rss_mb() -> Option<f64> {
 }
 
 /// The memory that this process holds now, MB; none where the system does not say.
-pub(super) fn rss_mb() -> Option<f64> {
+pub fn rss_mb() -> Option<f64> {
     status_mb("VmRSS:")
 }
 

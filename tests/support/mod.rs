@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+pub mod api;
 pub mod authority;
 pub mod broker;
 pub mod clock;
