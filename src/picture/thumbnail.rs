@@ -167,12 +167,11 @@ impl Levelled {
         // There is no NaN here, which `f32::max` would mind.
         let larger = |a: f32, b: f32| if a > b { a } else { b };
         let outside = |value: f32, low: f32, high: f32| larger(larger(low - value, value - high), 0.0);
-        let mut differences = [0.0; CELLS];
-        for i in 0..CELLS {
+        let differences: [f32; CELLS] = std::array::from_fn(|i| {
             let there = outside(own.cells[i], other.low[i] * gain, other.high[i] * gain);
             let here = outside(other.cells[i] * gain, own.low[i], own.high[i]);
-            differences[i] = larger(there, here);
-        }
+            larger(there, here)
+        });
         differences.iter().sum::<f32>() / CELLS as f32
     }
 }
