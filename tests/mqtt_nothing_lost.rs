@@ -40,7 +40,7 @@ fn writer() {
     let settings = LinkSettings::new(&config, Topics::new(ROOT)).unwrap();
     let taken = |event| match event {
         LinkEvent::Refused(reason) => panic!("{reason}"),
-        LinkEvent::Connected | LinkEvent::Message { .. } => Taken::Idle,
+        LinkEvent::Connected | LinkEvent::Away | LinkEvent::Message { .. } => Taken::Idle,
     };
     let link = Link::start(settings, Arc::clone(&store), Arc::new(Facts::default()), taken).unwrap();
     for number in first..reports {

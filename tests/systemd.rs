@@ -126,7 +126,7 @@ fn a_loop_that_hangs_starves_the_watchdog() {
     manager.wait("WATCHDOG=1");
     manager.wait("WATCHDOG=1");
     // Stops the thread that decides, in the middle of its next call to the kernel, and no other.
-    let pid = device.daemon.as_ref().unwrap().id();
+    let pid = device.daemon.id();
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     let is_loop = |name: &str| name.trim() == "daemon";
     let thread = tasks
@@ -163,7 +163,7 @@ fn a_new_configuration_is_applied_or_refused_and_the_old_one_kept() {
     watcher.wait("the daemon to be online", is_online);
     manager.wait("READY=1");
     let reload = |device: &Device| {
-        let pid = device.daemon.as_ref().unwrap().id().to_string();
+        let pid = device.daemon.id().to_string();
         assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
         let message = manager.wait("RELOADING=1");
         assert!(message.contains("MONOTONIC_USEC="), "{message}");

@@ -157,7 +157,7 @@ impl From<DaemonError> for Failure {
             DaemonError::Store(error) => error.into(),
             DaemonError::Detect(error) => error.into(),
             DaemonError::Runtime(error) => error.into(),
-            DaemonError::Thread(_) => Failure::Failed(error.into()),
+            DaemonError::Thread(_) | DaemonError::LinkCrashed => Failure::Failed(error.into()),
             DaemonError::Base { .. }
             | DaemonError::Settings(_)
             | DaemonError::Token { .. }

@@ -14,6 +14,7 @@ mod exchange;
 mod failure;
 mod init;
 mod inspect;
+mod log;
 mod machine;
 mod model_args;
 mod models;
@@ -28,7 +29,6 @@ mod train;
 mod watch;
 mod when;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -90,12 +90,7 @@ pub fn main() -> ExitCode {
         _ => "graftd=warn,rumqttd=off,error",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    log::start(filter);
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::run(&args),

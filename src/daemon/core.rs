@@ -82,6 +82,8 @@ pub(super) struct Core {
     pub schedule: Scheduler,
     /// Reads the configuration again.
     pub read_config: reload::Read,
+    /// Why the broker does not want us.
+    broker_refuses: Option<String>,
     /// What of the configuration is not in force.
     pub config_faults: Vec<String>,
     /// Whether all parts go on.
@@ -138,6 +140,7 @@ impl Core {
             probation: Probation::default(),
             schedule: Scheduler::new(),
             read_config: Box::new(|| Err("it is not known where it was read from".into())),
+            broker_refuses: None,
             config_faults: Vec::new(),
             heart: Heart::default(),
             started: now,
@@ -212,11 +215,18 @@ impl Core {
                 break Ok(());
             }
             self.tend();
+            if self.link.as_ref().is_some_and(Link::has_crashed) {
+                break Err(DaemonError::LinkCrashed);
+            }
             let due = self.state_due.min(self.schedule.due);
             let result = match queue.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Err(RecvTimeoutError::Timeout) => Ok(()),
                 Err(RecvTimeoutError::Disconnected) => break Ok(()),
-                Ok(Event::Link { event: LinkEvent::Refused(reason), .. }) if !self.was_connected => {
+                // Somebody who starts it by hand can change what is wrong. A device that starts at night, when
+                // its broker has lost its users, must work and try on.
+                Ok(Event::Link { event: LinkEvent::Refused(reason), .. })
+                    if !self.was_connected && !heart::is_managed() =>
+                {
                     let broker = self.config.mqtt.broker.to_string();
                     break Err(DaemonError::Refused { broker, reason });
                 }
@@ -261,10 +271,19 @@ impl Core {
                 let result = match event {
                     LinkEvent::Connected => {
                         self.was_connected = true;
+                        self.broker_refuses = None;
+                        heart::ready();
+                        Ok(Taken::Idle)
+                    }
+                    LinkEvent::Away => {
+                        heart::ready();
                         Ok(Taken::Idle)
                     }
                     // It says so itself, and goes on trying.
-                    LinkEvent::Refused(_) => Ok(Taken::Idle),
+                    LinkEvent::Refused(reason) => {
+                        self.broker_refuses = Some(reason);
+                        Ok(Taken::Idle)
+                    }
                     LinkEvent::Message { topic, payload, reply } => self.take(&topic, &payload, reply),
                 };
                 // What could not be taken on is not acknowledged: the broker brings it again. A link that
@@ -511,6 +530,22 @@ impl Core {
         self.state_due = self.state_published + STATE_EVERY;
         let payload = serde_json::to_vec(&self.state()).expect("reports can be written");
         self.publish_fact(self.topics.state(), payload);
+        heart::status(&self.in_a_line());
+    }
+
+    /// What goes on, for whoever looks at the service.
+    fn in_a_line(&self) -> String {
+        let camera = match (&self.camera, &self.camera_trouble) {
+            (_, Some(trouble)) => trouble.reason.clone(),
+            (None, None) => "no camera".into(),
+            (Some(_), None) => format!("{} frames", self.frames),
+        };
+        let run = match &self.run {
+            Some(run) if run.is_paused() => format!("run {} is paused", run.id),
+            Some(run) => format!("run {} goes on", run.id),
+            None => format!("the next run waits for {}", self.schedule.waits_for.join("; ")),
+        };
+        format!("slot {}; {camera}; {run}", self.slot.slot)
     }
 
     /// The state as `cmd/state` gives it.
@@ -553,7 +588,12 @@ impl Core {
             disk_free_mb: self.store.free_space().map(|bytes| bytes >> 20),
             temperature: machine::temperature(),
             waits_for: self.schedule.waits_for.clone(),
-            faults: self.probation.trouble.iter().chain(&self.config_faults).cloned().collect(),
+            faults: [&self.probation.trouble, &self.broker_refuses]
+                .into_iter()
+                .flatten()
+                .chain(&self.config_faults)
+                .cloned()
+                .collect(),
         }
     }
 }

@@ -49,6 +49,11 @@ pub enum DaemonError {
         /// What it said and what to do.
         reason: String,
     },
+    /// A thread of the link's has ended.
+    #[error(
+        "what speaks to the broker has crashed (see the log); that is a fault of graftd's, please report it"
+    )]
+    LinkCrashed,
     /// The system gives no thread or signal handler.
     #[error("the system gives no thread: {0}")]
     Thread(#[from] std::io::Error),

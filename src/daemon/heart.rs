@@ -73,6 +73,11 @@ impl Drop for Feeder {
     }
 }
 
+/// Whether a service manager has started this process.
+pub(super) fn is_managed() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// The store is open, and the broker has been tried.
 pub(super) fn ready() {
     tell(&[NotifyState::Ready]);

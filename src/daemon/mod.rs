@@ -79,7 +79,7 @@ impl Daemon {
         let facts = Arc::new(Facts::default());
         let (events, queue) = sync_channel(QUEUE);
         let stop = Stop { stopping: Arc::default(), events: events.clone() };
-        let settings = LinkSettings::new(&config, topics.clone())?;
+        let mut settings = LinkSettings::new(&config, topics.clone())?;
         // What can fail for want of a model or a runtime comes before anything runs.
         let stopping = Arc::clone(&stop.stopping);
         let mut core = Core::open(
@@ -91,6 +91,7 @@ impl Daemon {
             stopping,
         )?;
         core.read_config = read;
+        settings.pulse = core.heart.link.clone();
         core.watch()?;
         let checked = Arc::clone(&store);
         thread::Builder::new().name("store-check".into()).spawn(move || {

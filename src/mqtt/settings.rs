@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Broker, Config, MqttVersion};
+use crate::pulse::Pulse;
 
 use super::tls::{TlsError, TlsFiles};
 use super::topics::Topics;
@@ -36,6 +37,8 @@ pub struct LinkSettings {
     pub event_seconds: u32,
     /// So many commands are taken in a second.
     pub commands_per_second: u32,
+    /// Beats while the link goes on.
+    pub pulse: Pulse,
 }
 
 /// A text that is shown to nobody but the broker.
@@ -107,6 +110,7 @@ impl LinkSettings {
             session_seconds: mqtt.session_seconds(),
             event_seconds: mqtt.event_seconds(),
             commands_per_second: mqtt.commands_per_second,
+            pulse: Pulse::default(),
         })
     }
 

@@ -244,6 +244,8 @@ fn number(key: &[u8]) -> Result<u64, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::ballast::Ballast;
     use super::*;
 
@@ -267,7 +269,8 @@ mod tests {
     #[test]
     fn the_oldest_events_go_when_there_is_no_room_and_answers_never() {
         let dir = tempfile::tempdir().expect("a folder");
-        let db = Database::open(dir.path(), Ballast::new(dir.path(), 0, 0)).expect("a database");
+        let db = Database::open(dir.path(), Ballast::new(dir.path(), 0, 0), Duration::from_secs(60))
+            .expect("a database");
         let outbox = &Outbox::open_within(&db, ROOM).expect("an outbox");
         for round in 0..40 {
             outbox.push(&message(&format!("event {round}"), true)).expect("pushed");

@@ -160,13 +160,6 @@ impl Watcher {
         }
     }
 
-    /// The next message, if one comes in time, as in [`Watcher::wait`].
-    pub fn next(&self, patience: Duration) -> Option<(String, Value)> {
-        let (topic, payload) = self.messages.recv_timeout(patience).ok()?;
-        let text = String::from_utf8_lossy(&payload).into_owned();
-        Some((topic, serde_json::from_slice(&payload).unwrap_or(Value::String(text))))
-    }
-
     pub fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) {
         self.client.publish(topic, QoS::AtLeastOnce, false, payload).unwrap();
     }

@@ -5,23 +5,24 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
 use graftd::dataset::{DataSet, Example};
 use serde_json::{Value, json};
 
 use super::broker::{Mosquitto, Watcher};
-use super::{drawn, goldens, graftd};
+use super::drawn;
+use super::service::Service;
 
 /// What its topics begin with.
 pub const ROOT: &str = "graftd/test";
 
 /// A device: its folder, its pictures, its broker.
 pub struct Device {
-    pub folder: tempfile::TempDir,
+    // Dropped first: it writes into the folder.
+    pub daemon: Service,
     pub broker: Mosquitto,
     pub data: DataSet,
-    pub daemon: Option<Child>,
+    pub folder: tempfile::TempDir,
     /// Set for the daemon when it is started.
     pub environment: Vec<(String, String)>,
 }
@@ -46,7 +47,8 @@ impl Device {
                 std::fs::copy(&example.picture, frames.join(frame_name(split, example))).unwrap();
             }
         }
-        let device = Device { folder, broker, data, daemon: None, environment: Vec::new() };
+        let daemon = Service::new(folder.path());
+        let device = Device { daemon, broker, data, folder, environment: Vec::new() };
         device.configure(extra);
         device
     }
@@ -56,35 +58,20 @@ impl Device {
     }
 
     pub fn configure(&self, extra: &str) {
-        let base = goldens("exports").join("yolo12n.onnx");
-        let text = format!(
-            "device = \"test\"\nstate_dir = \"state\"\n[model]\nbase = {base:?}\n[mqtt]\nbroker = {:?}\n\
-             [camera]\nfolder = \"frames\"\nfps = 100.0\n\
-             [select]\nrandom_share = 1.0\nleast_difference = 0.0\nper_hour = 100000\n\
-             [train]\nidle = false\n{extra}",
-            self.broker.url()
-        );
-        std::fs::write(self.path("graftd.toml"), text).unwrap();
+        self.daemon.configure(&format!("broker = {:?}", self.broker.url()), extra);
     }
 
     pub fn start(&mut self) {
-        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
-        let mut command = graftd();
-        command.envs(self.environment.iter().cloned());
-        command.arg("run").arg("--config").arg(self.path("graftd.toml")).stderr(log).stdout(Stdio::null());
-        self.daemon = Some(command.spawn().unwrap());
+        let environment = self.environment.clone();
+        self.daemon.start_with(|command| command.envs(environment));
     }
 
-    /// Sends a signal and waits for the end; the exit code, if it ended by itself.
     pub fn end(&mut self, signal: &str) -> Option<i32> {
-        let mut daemon = self.daemon.take().unwrap();
-        let kill = Command::new("kill").args([signal, &daemon.id().to_string()]).status().unwrap();
-        assert!(kill.success());
-        daemon.wait().unwrap().code()
+        self.daemon.end(signal)
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+        self.daemon.log()
     }
 
     /// Labels of each frame by its name, and whether it is held out.
@@ -116,18 +103,6 @@ impl Device {
                     == truth.len() as u64
         };
         watcher.wait("all labels to be counted", counted);
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
     }
 }
 

@@ -7,6 +7,8 @@ use super::super::wire::ReplyTo;
 pub enum LinkEvent {
     /// Connected and subscribed.
     Connected,
+    /// The first connection has failed, and is tried again; told once.
+    Away,
     /// The broker knows us and does not want us: what it said and what to do.
     Refused(String),
     /// A message on a topic of ours. The broker gets its acknowledgement when the callback says that it

@@ -93,6 +93,11 @@ impl Link {
         self.shared.lock().client.is_some()
     }
 
+    /// Whether a thread of it has ended that should not: a fault of graftd's own.
+    pub fn has_crashed(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
     /// Says `offline`, gives the outbox until `deadline` to get empty, and disconnects.
     pub fn stop(self, deadline: Instant) {
         let shared = &self.shared;
@@ -136,7 +141,9 @@ impl Shared {
         let mut pause = FIRST_WAIT;
         let mut told = String::new();
         let mut forget = false;
+        let mut is_tried = false;
         while !self.lock().stopping {
+            self.settings.pulse.beat();
             if forget {
                 self.forget_session();
             }
@@ -174,6 +181,9 @@ impl Shared {
                 tracing::warn!("broker {}: {words}; trying again until it works", self.settings.broker);
                 told = words;
             }
+            if !std::mem::replace(&mut is_tried, true) {
+                on_event(LinkEvent::Away);
+            }
             self.sleep(pause.mul_f64(random.random_range(0.75..1.25)));
             pause = (pause * 2).min(LONGEST_WAIT);
         }
@@ -184,6 +194,7 @@ impl Shared {
         let until = Instant::now() + pause;
         let mut state = self.lock();
         while !state.stopping && Instant::now() < until {
+            self.settings.pulse.beat();
             state = self.wait(state, until.saturating_duration_since(Instant::now()));
         }
     }
@@ -208,6 +219,7 @@ impl Shared {
         let busy = || End::Broke("the connection hangs".into());
         let mut connected = false;
         loop {
+            self.settings.pulse.beat();
             match connection.turn(&self.settings) {
                 Ok(Turn::Connected { max_packet }) => {
                     if client.subscribe(&self.settings.topics.subscriptions()).is_err() {
