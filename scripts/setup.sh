@@ -14,7 +14,7 @@ for tool in cargo cc python3; do
 done
 python3 -c 'import ensurepip' 2>/dev/null || { echo "setup: python3-venv is missing (fetching libonnxruntime with pip)"; need+=(python3-venv); }
 # v4l's bindings are made by libclang from the kernel's headers.
-if [ -z "$(find /usr/lib /usr/lib64 /usr/local/lib -name 'libclang*.so*' -print -quit 2>/dev/null)" ]; then
+if [ -z "$(find /usr/lib /usr/lib64 /usr/local/lib -name 'libclang*.so*' ! -name 'libclang-cpp*' -print -quit 2>/dev/null)" ]; then
     echo "setup: libclang is missing (bindings for V4L2 cameras)"
     need+=(libclang-dev)
 fi
@@ -23,6 +23,7 @@ if [ "${1:-demo}" = test ]; then
     want mosquitto mosquitto "the tests speak to a real broker"
     want strace strace "the power-cut test records what the store writes"
     want faketime faketime "clocks that jump by years are tried"
+    want systemd-analyze systemd "the unit is checked"
     want mosquitto_pub mosquitto-clients "the tests send commands as an operator would"
 fi
 [ ${#need[@]} -eq 0 ] && exit 0

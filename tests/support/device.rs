@@ -88,8 +88,19 @@ impl Device {
 
     /// Waits for every frame to be kept and labels it.
     pub fn label_all(&self, watcher: &Watcher) {
+        let frames = self.truth().len();
+        self.label_next(watcher, frames);
+        let counted = |topic: &str, state: &Value| {
+            topic == format!("{ROOT}/state")
+                && state["labelled"].as_u64().unwrap() + state["holdout"].as_u64().unwrap() == frames as u64
+        };
+        watcher.wait("all labels to be counted", counted);
+    }
+
+    /// Waits for so many frames to be kept and labels them.
+    pub fn label_next(&self, watcher: &Watcher, frames: usize) {
         let truth = self.truth();
-        for _ in 0..truth.len() {
+        for _ in 0..frames {
             let (_, sample) =
                 watcher.wait("a kept frame", |topic, _| topic == format!("{ROOT}/event/sample"));
             let id = sample["sample"].as_str().unwrap();
@@ -97,12 +108,6 @@ impl Device {
             let payload = json!({"status": "init", "sample": id, "boxes": boxes, "holdout": holdout});
             watcher.publish(&format!("{ROOT}/cmd/label/{id}"), payload.to_string());
         }
-        let counted = |topic: &str, state: &Value| {
-            topic == format!("{ROOT}/state")
-                && state["labelled"].as_u64().unwrap() + state["holdout"].as_u64().unwrap()
-                    == truth.len() as u64
-        };
-        watcher.wait("all labels to be counted", counted);
     }
 }
 
