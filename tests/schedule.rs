@@ -38,10 +38,10 @@ fn a_run_starts_in_its_hours_waits_out_the_day_and_goes_on() {
     let clock = Clock::new(device.folder.path());
     clock.set("2026-11-25T01:00:00Z");
     device.environment = clock.environment();
-    let watcher = Watcher::start(&device.broker, ROOT);
+    let [watcher, labeller] = [(); 2].map(|()| Watcher::start(&device.broker, ROOT));
     device.start();
     waits_for(&watcher, &["0 of 16 new labels", "02:00-05:00, which opens in"]);
-    device.label_all(&watcher);
+    device.label_all(&labeller);
     waits_for(&watcher, &["02:00-05:00, which opens in"]);
 
     clock.set("2026-11-25T02:30:00Z");
@@ -129,7 +129,7 @@ fn a_model_that_is_too_slow_is_left_for_the_one_before_it_and_the_base_stays() {
     let (_, event) = watcher.wait("the report", |topic, _| topic == format!("{ROOT}/event/model"));
     assert_eq!((&event["from"], &event["to"]), (&json!(1), &json!(0)));
     assert!(event["reason"].as_str().unwrap().contains("detect.max_latency_ms"), "{event}");
-    watcher
+    Watcher::start(&device.broker, ROOT)
         .wait("the model of slot 0", |topic, value| topic == format!("{ROOT}/model") && value["slot"] == 0);
     let state = watcher.command(ROOT, "state", "s1", json!({}));
     assert_eq!((&state["result"]["slot"], &state["result"]["faults"]), (&json!(0), &json!([])), "{state}");
