@@ -9,6 +9,7 @@ mod arguments;
 #[cfg(feature = "demo-broker")]
 mod broker;
 mod command;
+mod discovery;
 mod facts;
 mod flight;
 mod link;
@@ -28,6 +29,7 @@ pub use arguments::{
 #[cfg(feature = "demo-broker")]
 pub use broker::LocalBroker;
 pub use command::{Arguments, MAX_PAYLOAD, Payload, capability, parse};
+pub use discovery::Discovery;
 pub use facts::Facts;
 pub use link::{Link, LinkEvent, Taken};
 pub use report::{
