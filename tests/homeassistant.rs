@@ -267,6 +267,17 @@ fn what_is_not_allowed_has_no_button_and_what_is_not_asked_for_is_not_told() {
     while let Some((topic, _)) = watcher.next(Duration::ZERO) {
         assert_ne!(topic, image);
     }
+
+    // Allowed after all, while it runs.
+    device.daemon.configure(
+        &mqtt(&device, "commands = [\"capture\", \"state\", \"train\"]\n"),
+        "[homeassistant]\nenabled = true\nprefix = \"home/a\"\nimage = false\n",
+    );
+    let hup = std::process::Command::new("kill").args(["-HUP", &device.daemon.id().to_string()]).status();
+    assert!(hup.unwrap().success());
+    home.wait("the button", |found, config| {
+        found == topic && config["cmps"]["train"]["command_topic"] == format!("{ROOT}/request/train")
+    });
     device.end("-KILL");
 
     // Another device, which nobody has told of Home Assistant.
@@ -275,6 +286,7 @@ fn what_is_not_allowed_has_no_button_and_what_is_not_asked_for_is_not_told() {
     let all = Watcher::start(&device.broker, "homeassistant");
     let other = Watcher::start(&device.broker, "other");
     device.start();
+    other.wait("the daemon to be online", |topic, value| topic == "other/status" && value == "online");
     let kept = other.command("other", "capture", "c1", json!({}));
     assert_eq!(kept["status"], "successful", "{kept}");
     assert_eq!(rest(&all), []);

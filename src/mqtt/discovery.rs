@@ -212,3 +212,27 @@ impl Discovery {
         vec![("problem", "binary_sensor", Some(problem)), ("run", "binary_sensor", Some(running))]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Home Assistant takes letters, digits, `_` and `-` in that part of the topic.
+    #[test]
+    fn the_announcements_topic_is_one_that_is_listened_to() {
+        let discovery = Discovery {
+            topics: Topics::new("graftd/barn.7"),
+            device: "barn.7".into(),
+            id: "graftd-barn.7".into(),
+            prefix: "homeassistant".into(),
+        };
+        assert_eq!(discovery.topic(), "homeassistant/device/graftd-barn_dot_7/config");
+        let all = discovery.announcement(|_| true, true);
+        let ids: Vec<&Value> =
+            all["cmps"].as_object().expect("entities").values().map(|e| &e["unique_id"]).collect();
+        assert!(
+            ids.iter().all(|id| id.as_str().is_some_and(|id| id.starts_with("graftd-barn.7_"))),
+            "{ids:?}"
+        );
+    }
+}

@@ -6,6 +6,7 @@
 
 mod afar;
 mod arguments;
+mod asyncapi;
 #[cfg(feature = "demo-broker")]
 mod broker;
 mod command;
@@ -15,6 +16,7 @@ mod flight;
 mod link;
 mod pace;
 mod report;
+mod schema;
 mod session;
 mod settings;
 mod tls;
@@ -26,6 +28,7 @@ pub use afar::{Afar, AfarError, Heard};
 pub use arguments::{
     CaptureArguments, ClassRef, LabelArguments, LabelledBox, PromoteArguments, TrainArguments,
 };
+pub use asyncapi::asyncapi;
 #[cfg(feature = "demo-broker")]
 pub use broker::LocalBroker;
 pub use command::{Arguments, MAX_PAYLOAD, Payload, capability, parse};
