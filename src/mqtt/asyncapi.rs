@@ -67,7 +67,7 @@ pub fn asyncapi() -> String {
         "defaultContentType": JSON,
         "channels": channels,
         "operations": operations,
-        "components": {"messages": messages},
+        "components": {"messages": messages, "schemas": schema::shared()},
     });
     let text = serde_json::to_string_pretty(&document).expect("plain objects can be written");
     text + "\n"
@@ -126,7 +126,7 @@ fn topics() -> Vec<Topic> {
                 json!("online"),
             )
         },
-        told("state", "state", true, "what goes on", schema::state(), state),
+        told("state", "state", true, "what goes on", schema::reference("state"), state),
         told(
             "model",
             "model",
@@ -236,7 +236,7 @@ fn topics() -> Vec<Topic> {
                 &format!("cmd/{command}/{{id}}"),
                 false,
                 "its answers",
-                schema::answer(command),
+                schema::reference(&format!("{command}_answer")),
                 json!({"id": id, "status": "executing"}),
             ),
             received(
@@ -251,7 +251,7 @@ fn topics() -> Vec<Topic> {
                 &format!("reply/{command}"),
                 false,
                 "its answer, unless a response topic is named (MQTT 5)",
-                schema::answer(command),
+                schema::reference(&format!("{command}_answer")),
                 failed,
             ),
         ]);

@@ -3,12 +3,26 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::config::COMMANDS;
+
 use super::command::capability;
 
 /// An object with exactly these keys.
 fn object(properties: Value) -> Value {
     let keys: Vec<&String> = properties.as_object().into_iter().flat_map(Map::keys).collect();
     json!({"type": "object", "required": keys, "properties": properties, "additionalProperties": false})
+}
+
+/// What stands in more than one place, by its name.
+pub(super) fn shared() -> Map<String, Value> {
+    let parts = [("evaluation", evaluation()), ("state", state()), ("end", end())];
+    let parts = parts.map(|(name, schema)| (name.to_owned(), schema)).into_iter();
+    parts.chain(COMMANDS.map(|command| (format!("{command}_answer"), answer(command)))).collect()
+}
+
+/// One of these.
+pub(super) fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
 fn with_id(mut schema: Value) -> Value {
@@ -82,13 +96,13 @@ pub(super) fn model() -> Value {
         "slot": count("0 is the base"), "sha256": text("of its file"), "classes": texts("its classes"),
         "time": number("when it was made, seconds since 1970"),
         "base": or_null(text("sha256 of the model that it was trained from")),
-        "before": or_null(evaluation()), "after": or_null(evaluation()),
+        "before": or_null(reference("evaluation")), "after": or_null(reference("evaluation")),
         "trained_on": or_null(text("what it was trained on")),
     }))
 }
 
 /// `state`.
-pub(super) fn state() -> Value {
+fn state() -> Value {
     let trouble = object(json!({
         "reason": text("what is wrong, and what to do"), "seconds": count("for so long"),
         "tries": count("to open it again"), "next_try": count("seconds until then"),
@@ -119,7 +133,7 @@ fn end() -> Value {
     let failed = object(json!({"run": text("its id"), "event": {"const": "failed"}, "reason": text("why")}));
     let measured = object(json!({
         "run": text("its id"), "event": {"enum": ["finished", "refused"]}, "reason": text("why"),
-        "before": evaluation(), "after": evaluation(), "left_out": count("training pictures"),
+        "before": reference("evaluation"), "after": reference("evaluation"), "left_out": count("training pictures"),
         "epochs": count("gone through"), "seconds": number("wall time"), "cpu_seconds": number("of all threads"),
         "peak_rss_mb": or_null(number("MB")), "slot": or_null(count("the new one")),
         "promoted": {"type": "boolean"}, "confidence": or_null(share()),
@@ -128,7 +142,7 @@ fn end() -> Value {
     // A restart came between the promotion and its report: the slot's own record tells.
     let found = object(json!({
         "run": text("its id"), "event": {"const": "finished"}, "reason": or_null(text("why")),
-        "before": or_null(evaluation()), "after": or_null(evaluation()), "slot": count("the new one"),
+        "before": or_null(reference("evaluation")), "after": or_null(reference("evaluation")), "slot": count("the new one"),
         "promoted": {"const": true},
     }));
     json!({"anyOf": [failed, measured, found]})
@@ -195,17 +209,17 @@ fn result(command: &str) -> Value {
             "covers": or_null(texts("classes that were looked for")),
         })),
         "capture" => object(json!({"sample": text("its id")})),
-        "train" => end(),
+        "train" => reference("end"),
         "promote" | "rollback" => {
             object(json!({"slot": count("the current one"), "sha256": text("of its file")}))
         }
-        "state" => state(),
+        "state" => reference("state"),
         _ => run(),
     }
 }
 
 /// A command's answers.
-pub(super) fn answer(command: &str) -> Value {
+fn answer(command: &str) -> Value {
     let answers = [
         json!({"status": {"const": "executing"}}),
         json!({"status": {"const": "successful"}, "result": result(command)}),

@@ -5,18 +5,23 @@
 
 use serde_json::Value;
 
-/// The first thing that does not fit, with its place.
-pub fn fault(schema: &Value, value: &Value) -> Option<String> {
-    fault_at("", schema, value)
+/// The first thing that does not fit, with its place. References lead into `root`.
+pub fn fault(root: &Value, schema: &Value, value: &Value) -> Option<String> {
+    fault_at(root, "", schema, value)
 }
 
-fn fault_at(place: &str, schema: &Value, value: &Value) -> Option<String> {
+fn fault_at(root: &Value, place: &str, schema: &Value, value: &Value) -> Option<String> {
     let rules = schema.as_object().expect("a schema is an object");
     rules.iter().find_map(|(keyword, rule)| {
         let wrong = |words: String| Some(format!("{}: {words}", if place.is_empty() { "/" } else { place }));
         let number = value.as_f64();
         let fits = match keyword.as_str() {
             "title" | "description" | "format" => true,
+            "$ref" => {
+                let place_of = rule.as_str().and_then(|reference| reference.strip_prefix('#'));
+                let schema = place_of.and_then(|place| root.pointer(place));
+                return fault_at(root, place, schema.expect("a reference leads somewhere"), value);
+            }
             "type" => match rule {
                 Value::Array(types) => types.iter().any(|kind| is_of(kind, value)),
                 kind => is_of(kind, value),
@@ -31,8 +36,12 @@ fn fault_at(place: &str, schema: &Value, value: &Value) -> Option<String> {
                 .as_array()
                 .is_none_or(|items| items.iter().enumerate().all(|(at, item)| !items[..at].contains(item))),
             "anyOf" => {
-                let faults: Option<Vec<String>> =
-                    rule.as_array().expect("a list").iter().map(|one| fault_at(place, one, value)).collect();
+                let faults: Option<Vec<String>> = rule
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .map(|one| fault_at(root, place, one, value))
+                    .collect();
                 return faults.map(|faults| format!("none of: {}", faults.join(" | ")));
             }
             "required" => {
@@ -44,11 +53,9 @@ fn fault_at(place: &str, schema: &Value, value: &Value) -> Option<String> {
                 return missing.and_then(|key| wrong(format!("{key} is missing")));
             }
             "properties" => {
-                return rule
-                    .as_object()
-                    .expect("an object")
-                    .iter()
-                    .find_map(|(key, schema)| fault_at(&format!("{place}/{key}"), schema, value.get(key)?));
+                return rule.as_object().expect("an object").iter().find_map(|(key, schema)| {
+                    fault_at(root, &format!("{place}/{key}"), schema, value.get(key)?)
+                });
             }
             "additionalProperties" => {
                 assert_eq!(rule, false);
@@ -63,7 +70,7 @@ fn fault_at(place: &str, schema: &Value, value: &Value) -> Option<String> {
                     .as_array()?
                     .iter()
                     .enumerate()
-                    .find_map(|(index, item)| fault_at(&format!("{place}/{index}"), rule, item));
+                    .find_map(|(index, item)| fault_at(root, &format!("{place}/{index}"), rule, item));
             }
             other => panic!("the keyword {other} is not known here"),
         };
