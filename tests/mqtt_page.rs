@@ -3,25 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod support;
+
 use std::collections::BTreeSet;
 
 use graftd::mqtt::{Arguments, COMMANDS, Payload, RunOutcome, StateReport, capability, parse};
 use graftd::train::TrainEvent;
 use serde_json::Value;
-
-/// What stands after ``` and the text of each JSON example.
-fn examples() -> Vec<(String, String)> {
-    let page = include_str!("../docs/mqtt.md");
-    let mut examples = Vec::new();
-    let mut lines = page.lines();
-    while let Some(line) = lines.next() {
-        if let Some(kind) = line.strip_prefix("```json") {
-            let text: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
-            examples.push((kind.trim().to_owned(), text.join("\n")));
-        }
-    }
-    examples
-}
+use support::page::examples;
 
 fn keys(value: &Value) -> BTreeSet<String> {
     value.as_object().expect("an object").keys().cloned().collect()

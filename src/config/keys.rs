@@ -81,6 +81,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("store", "How much room the kept frames may take."),
     ("train", "How runs go. A `train` command may say otherwise for its run."),
     ("mqtt", "The broker and the topics."),
+    ("homeassistant", "Whether Home Assistant finds the device by itself."),
     ("api", "What the machine itself can ask over HTTP."),
     ("runtime", "What the graphs run on."),
 ];
@@ -329,6 +330,16 @@ pub const KEYS: &[Key] = &[
     )
     .sample("[\"label\", \"state\"]"),
     key("mqtt.commands_per_second", "So many commands are taken in a second; those above wait in the connection."),
+    key(
+        "homeassistant.enabled",
+        "Whether the device is announced to Home Assistant, on `<prefix>/device/graftd-<device>/config`. What was \
+         announced is taken back when this is off again.",
+    ),
+    key("homeassistant.prefix", "The topic that Home Assistant looks below for devices."),
+    key(
+        "homeassistant.image",
+        "Whether the last kept frame goes to the broker as a small picture, on `<root>/image`, where `enabled` is on.",
+    ),
     key(
         "api.socket",
         "The Unix socket. Without it `api.sock` in the folder that the service manager gives, or in `/run/graftd`, \

@@ -11,6 +11,7 @@ mod changes;
 mod check;
 mod document;
 mod environment;
+mod homeassistant;
 pub mod keys;
 mod load;
 mod mqtt;
@@ -27,6 +28,7 @@ pub use broker::{Broker, BrokerError};
 pub use camera::CameraConfig;
 pub use changes::{Change, Changes};
 pub use check::{Findings, check_machine, writable};
+pub use homeassistant::HomeAssistantConfig;
 pub use load::Loaded;
 pub use mqtt::{COMMANDS, MqttConfig, MqttVersion};
 pub use origin::{Fault, Origin};
@@ -71,6 +73,8 @@ pub struct Config {
     pub train: TrainConfig,
     /// The broker and the topics.
     pub mqtt: MqttConfig,
+    /// Whether Home Assistant is told of the device.
+    pub homeassistant: HomeAssistantConfig,
     /// Where the API over HTTP can be reached.
     pub api: ApiConfig,
     /// What the graphs run on.
@@ -89,6 +93,7 @@ impl Default for Config {
             store: Limits::default(),
             train: TrainConfig::default(),
             mqtt: MqttConfig::default(),
+            homeassistant: HomeAssistantConfig::default(),
             api: ApiConfig::default(),
             runtime: RuntimeConfig::default(),
         }
@@ -258,13 +263,11 @@ impl Config {
             let key = keys::find(&format!("train.{}", fault.name)).expect("a test of keys.rs holds it");
             faults.push((key.name, format!("{} is out of range; it must be {}", fault.value, fault.range)));
         }
-        if let Some(root) = &self.mqtt.root {
-            let bad = root.is_empty() || root.contains(['+', '#', '\0']) || root.starts_with(['/', '$']);
-            if bad || root.ends_with('/') {
-                let words = format!("{root:?} is no topic; write one such as farm/7/graftd");
-                faults.push(("mqtt.root", words));
-            }
+        if let Some(root) = self.mqtt.root.as_ref().filter(|root| !mqtt::is_topic(root)) {
+            let words = format!("{root:?} is no topic; write one such as farm/7/graftd");
+            faults.push(("mqtt.root", words));
         }
+        faults.extend(self.homeassistant.check().err());
         if self.store.patience_s < 10 {
             let words = format!("{} is too little; at least 10", self.store.patience_s);
             faults.push(("store.patience_s", words));

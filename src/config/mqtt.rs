@@ -10,6 +10,12 @@ use super::Broker;
 pub const COMMANDS: [&str; 9] =
     ["label", "capture", "train", "pause", "resume", "cancel", "promote", "rollback", "state"];
 
+/// Whether a text can stand before other parts of a topic.
+pub(super) fn is_topic(text: &str) -> bool {
+    let bad = text.is_empty() || text.contains(['+', '#', '\0']) || text.starts_with(['/', '$']);
+    !bad && !text.ends_with('/')
+}
+
 const DAY: f64 = 24.0 * 60.0 * 60.0;
 /// The longest time that fits into MQTT's four bytes of seconds, in round days.
 const MOST_DAYS: f64 = 36_500.0;

@@ -42,6 +42,11 @@ impl Core {
     ) -> Result<Taken, StoreError> {
         let topics = self.topics.clone();
         let (ask, parsed) = match topics.read(topic) {
+            None if self.homeassistant.is_birth(topic, payload) => {
+                self.announce_again();
+                // Counted like a command: nobody is to have us write without end.
+                return Ok(Taken::Command);
+            }
             None => return Ok(Taken::Idle),
             Some(Incoming::Command { command, id }) => {
                 let ask = Ask::Command { command: command.into(), id: id.into() };

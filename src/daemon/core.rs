@@ -27,6 +27,7 @@ use super::camera::{self, Post, Trouble};
 use super::camera_judge::Wish;
 use super::event::{CameraEvent, Event};
 use super::heart::{self, Heart};
+use super::homeassistant::HomeAssistant;
 use super::probation::Probation;
 use super::runs::Run;
 use super::schedule::Scheduler;
@@ -69,7 +70,9 @@ pub(super) struct Core {
     pub run: Option<Run>,
     /// Somebody wants the daemon to stop, whatever waits in the queue.
     stopping: Arc<AtomicBool>,
-    facts: Arc<Facts>,
+    pub facts: Arc<Facts>,
+    /// What Home Assistant is told.
+    pub homeassistant: HomeAssistant,
     /// Whoever listens at the API.
     pub hub: Arc<Hub>,
     link: Option<Link>,
@@ -115,6 +118,7 @@ impl Core {
         let looks = looks::open(&store, &detector, &mut selector);
         let now = Instant::now();
         let mut core = Core {
+            homeassistant: HomeAssistant::new(&config, &topics),
             selector,
             looks,
             config,
@@ -199,6 +203,10 @@ impl Core {
         }
         self.publish_model();
         self.publish_state();
+        // Detecting matters more than being found.
+        if let Err(error) = self.announce() {
+            tracing::error!("Home Assistant is not told: {error}");
+        }
     }
 
     /// Works until it is told to stop, or can't go on.
@@ -219,6 +227,7 @@ impl Core {
                 break Err(DaemonError::LinkCrashed);
             }
             let due = self.state_due.min(self.schedule.due);
+            let due = self.homeassistant.due().map_or(due, |picture| picture.min(due));
             let result = match queue.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Err(RecvTimeoutError::Timeout) => Ok(()),
                 Err(RecvTimeoutError::Disconnected) => break Ok(()),
@@ -259,6 +268,9 @@ impl Core {
         }
         if now >= self.state_due {
             self.publish_state();
+        }
+        if self.homeassistant.due().is_some_and(|due| due <= Instant::now()) {
+            self.show_last_kept();
         }
     }
 
@@ -445,6 +457,7 @@ impl Core {
             Err(error) => return Err(error),
         };
         looks::remember(&mut self.looks, sample.id, seen);
+        self.homeassistant.kept(picture);
         self.state_changed();
         let payload = identified(&self.sample_report(&sample));
         let topic = self.topics.event_sample();

@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod heart;
 mod history;
+mod homeassistant;
 mod looks;
 mod machine;
 mod models;

@@ -44,6 +44,10 @@ impl Core {
         {
             tracing::error!("the system gives no thread for the camera: {error}");
         }
+        if changes.touches("train.allow_remote") {
+            // What may be sent is announced.
+            self.publish_facts();
+        }
         if changes.touches("select") {
             // The hour's budget begins anew; what was kept is known again.
             let seed = u64::from(std::process::id());

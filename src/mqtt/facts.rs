@@ -51,6 +51,13 @@ impl Facts {
         self.lock().values_mut().for_each(|fact| fact.due = true);
     }
 
+    /// Somebody wants a topic's payload once more.
+    pub fn again(&self, topic: &str) {
+        if let Some(fact) = self.lock().get_mut(topic) {
+            fact.due = true;
+        }
+    }
+
     /// A topic that the broker has not been given yet.
     pub(super) fn next_due(&self) -> Option<(String, Vec<u8>)> {
         self.next_due_at(Instant::now())

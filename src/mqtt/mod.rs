@@ -6,14 +6,17 @@
 
 mod afar;
 mod arguments;
+mod asyncapi;
 #[cfg(feature = "demo-broker")]
 mod broker;
 mod command;
+mod discovery;
 mod facts;
 mod flight;
 mod link;
 mod pace;
 mod report;
+mod schema;
 mod session;
 mod settings;
 mod tls;
@@ -25,9 +28,11 @@ pub use afar::{Afar, AfarError, Heard};
 pub use arguments::{
     CaptureArguments, ClassRef, LabelArguments, LabelledBox, PromoteArguments, TrainArguments,
 };
+pub use asyncapi::asyncapi;
 #[cfg(feature = "demo-broker")]
 pub use broker::LocalBroker;
 pub use command::{Arguments, MAX_PAYLOAD, Payload, capability, parse};
+pub use discovery::Discovery;
 pub use facts::Facts;
 pub use link::{Link, LinkEvent, Taken};
 pub use report::{

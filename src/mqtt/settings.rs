@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Broker, Config, MqttVersion};
 use crate::pulse::Pulse;
 
+use super::discovery::Discovery;
 use super::tls::{TlsError, TlsFiles};
 use super::topics::Topics;
 
@@ -29,6 +30,8 @@ pub struct LinkSettings {
     pub password: Option<Secret>,
     /// The names of topics.
     pub topics: Topics,
+    /// Topics of others that are listened to.
+    pub others: Vec<String>,
     /// Size above which a message is set aside, bytes.
     pub max_packet: usize,
     /// With MQTT 5: so long the broker keeps the session, seconds.
@@ -89,7 +92,7 @@ impl LinkSettings {
     /// # Errors
     /// The file that can't be used, by its key, and what is wrong with it.
     pub fn new(config: &Config, topics: Topics) -> Result<Self, SettingsError> {
-        let mqtt = &config.mqtt;
+        let (mqtt, home) = (&config.mqtt, &config.homeassistant);
         let from_file = secret("mqtt.username_file", "user", mqtt.username_file.as_deref())?;
         let password = secret("mqtt.password_file", "password", mqtt.password_file.as_deref())?;
         let tls = TlsFiles::new(mqtt);
@@ -106,12 +109,18 @@ impl LinkSettings {
             user: mqtt.broker.user.clone().map(Secret).or(from_file),
             password,
             topics,
+            others: home.enabled.then(|| Discovery::birth_topic(&home.prefix)).into_iter().collect(),
             max_packet: mqtt.max_packet,
             session_seconds: mqtt.session_seconds(),
             event_seconds: mqtt.event_seconds(),
             commands_per_second: mqtt.commands_per_second,
             pulse: Pulse::default(),
         })
+    }
+
+    /// What is subscribed to.
+    pub(super) fn subscriptions(&self) -> Vec<String> {
+        self.topics.subscriptions().into_iter().chain(self.others.iter().cloned()).collect()
     }
 
     /// User and password, where there is a user.

@@ -54,6 +54,11 @@ impl Topics {
         format!("{}/model", self.root)
     }
 
+    /// A small picture of the last kept frame.
+    pub fn image(&self) -> String {
+        format!("{}/image", self.root)
+    }
+
     /// A frame was kept.
     pub fn event_sample(&self) -> String {
         format!("{}/event/sample", self.root)

@@ -138,6 +138,22 @@ impl Picture {
         Ok(bytes)
     }
 
+    /// The same picture with sides of at most so many pixels (at least 1); smaller ones stay as they are.
+    pub fn within(&self, side: u32) -> Picture {
+        let longer = self.width.max(self.height);
+        if longer <= side {
+            return self.clone();
+        }
+        let scaled = |length: u32| {
+            let exact = u64::from(length) * u64::from(side) / u64::from(longer);
+            u32::try_from(exact).map_or(side, |length| length.max(1))
+        };
+        let view = image::ImageBuffer::<image::Rgb<u8>, &[u8]>::from_raw(self.width, self.height, &self.rgb)
+            .expect("the bytes fit the size");
+        let (width, height) = (scaled(self.width), scaled(self.height));
+        Picture { width, height, rgb: image::imageops::thumbnail(&view, width, height).into_raw() }
+    }
+
     /// Writes a JPEG or PNG, as the name's ending says.
     ///
     /// # Errors
@@ -210,6 +226,19 @@ mod tests {
         assert!(upright.rgb()[..3 * 16].iter().all(|&value| value > 180));
         assert!(upright.rgb()[3 * 16 * 31..].iter().all(|&value| value < 60));
         assert_eq!(Picture::size_of(&noted(&picture, 1)).unwrap(), (32, 16));
+    }
+
+    #[test]
+    fn a_picture_is_made_smaller_and_keeps_its_shape() {
+        let mut picture = Picture::filled(640, 480, [20; 3]);
+        picture.draw_box([0.0, 0.0, 320.0, 480.0], 320, [220; 3]);
+        let small = picture.within(320);
+        assert_eq!((small.width(), small.height()), (320, 240));
+        assert!(small.rgb()[..3 * 150].iter().all(|&value| value > 180));
+        assert!(small.rgb()[3 * 170..3 * 320].iter().all(|&value| value < 60));
+        assert_eq!(small.within(320), small);
+        let line = Picture::filled(2000, 1, [7; 3]).within(100);
+        assert_eq!((line.width(), line.height(), line.rgb().len()), (100, 1, 300));
     }
 
     #[test]

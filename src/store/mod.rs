@@ -4,6 +4,7 @@
 //! the record that names them (`durable`). Beside every frame lies a copy of its record as JSON (`blobs`),
 //! from which records that sled has lost are restored (`restore`). One process holds the store (`lock`).
 
+mod announced;
 mod ballast;
 mod blobs;
 mod changes;
@@ -169,6 +170,22 @@ impl Store {
     /// When the disk fails.
     pub fn set_last_run(&self, run: LastRun) -> Result<(), StoreError> {
         last_run::set(&self.db, run)
+    }
+
+    /// Retained topics that were written and are to be cleared when nobody wants them any more.
+    ///
+    /// # Errors
+    /// When the record is damaged.
+    pub fn announced(&self) -> Result<Vec<String>, StoreError> {
+        announced::get(&self.db)
+    }
+
+    /// Remembers all of these; survives a power cut.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn set_announced(&self, topics: &Vec<String>) -> Result<(), StoreError> {
+        announced::set(&self.db, topics)
     }
 
     /// The runs that have ended.

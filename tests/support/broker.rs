@@ -141,9 +141,14 @@ impl Watcher {
         Watcher { client, messages }
     }
 
+    /// The next message as it came, if one comes in time.
+    pub fn next_bytes(&self, patience: Duration) -> Option<(String, Vec<u8>)> {
+        self.messages.recv_timeout(patience).ok()
+    }
+
     /// The next message, as JSON (a string where it is none), if one comes in time.
     pub fn next(&self, patience: Duration) -> Option<(String, Value)> {
-        let (topic, payload) = self.messages.recv_timeout(patience).ok()?;
+        let (topic, payload) = self.next_bytes(patience)?;
         let text = String::from_utf8_lossy(&payload).into_owned();
         Some((topic, serde_json::from_slice(&payload).unwrap_or(Value::String(text))))
     }

@@ -11,8 +11,10 @@ pub mod closing;
 pub mod device;
 pub mod drawn;
 pub mod http;
+pub mod json_schema;
 pub mod ledger;
 pub mod operator;
+pub mod page;
 pub mod recompose;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;

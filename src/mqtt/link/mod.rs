@@ -222,7 +222,7 @@ impl Shared {
             self.settings.pulse.beat();
             match connection.turn(&self.settings) {
                 Ok(Turn::Connected { max_packet }) => {
-                    if client.subscribe(&self.settings.topics.subscriptions()).is_err() {
+                    if client.subscribe(&self.settings.subscriptions()).is_err() {
                         return (connected, busy());
                     }
                     connected = true;
@@ -231,10 +231,10 @@ impl Shared {
                     tracing::info!("connected to {}", self.settings.broker);
                 }
                 Ok(Turn::Subscribed { refused }) => {
-                    for place in refused {
-                        let filter = &self.settings.topics.subscriptions()[place];
+                    let filters = self.settings.subscriptions();
+                    for filter in refused.into_iter().filter_map(|place| filters.get(place)) {
                         tracing::error!(
-                            "the broker lets {} not subscribe to {filter}: such commands do not arrive; change \
+                            "the broker lets {} not subscribe to {filter}: such messages do not arrive; change \
                              its access list",
                             self.settings.who()
                         );

@@ -16,8 +16,6 @@ use super::{
     ReplyTo, Ticket, Turn,
 };
 
-const JSON: &str = "application/json";
-
 /// How long the broker keeps what may go.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Expiry {
@@ -95,10 +93,19 @@ pub(super) fn publish(client: &Client, expiry: &Expiry, parcel: Parcel) -> Resul
     let properties = PublishProperties {
         message_expiry_interval: is_event.then_some(expiry.event_seconds),
         correlation_data: correlation.map(Into::into),
-        content_type: payload.starts_with(b"{").then(|| JSON.into()),
+        content_type: content_type(&payload).map(Into::into),
         ..PublishProperties::default()
     };
     client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties).map_err(|_| Busy)
+}
+
+/// Of our own payloads: reports are objects, pictures JPEGs, `online` and what clears a topic nothing of these.
+fn content_type(payload: &[u8]) -> Option<&'static str> {
+    match payload {
+        [b'{', ..] => Some("application/json"),
+        [0xff, 0xd8, ..] => Some("image/jpeg"),
+        _ => None,
+    }
 }
 
 fn end(error: &ConnectionError, settings: &LinkSettings) -> End {
