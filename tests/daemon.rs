@@ -241,7 +241,9 @@ fn a_broker_that_refuses_ends_the_start_with_what_to_do() {
 #[test]
 fn a_broker_that_is_away_does_not_stop_the_camera() {
     let mut device = Device::new(5, 1, "");
-    device.broker.down();
+    // Its subscription waits at the broker: the daemon may be back before anybody else is.
+    let watcher = Watcher::start(&device.broker, ROOT);
+    device.broker.stop();
     device.start();
     let kept = |folder: &Path| -> usize {
         let Ok(folders) = std::fs::read_dir(folder) else { return 0 };
@@ -251,7 +253,6 @@ fn a_broker_that_is_away_does_not_stop_the_camera() {
     };
     wait_until("six frames are kept", || kept(&device.path("state/blobs")) == 6);
     device.broker.up();
-    let watcher = Watcher::start(&device.broker, ROOT);
     for _ in 0..6 {
         watcher.wait("a kept frame", |topic, _| topic == format!("{ROOT}/event/sample"));
     }

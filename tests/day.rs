@@ -90,7 +90,7 @@ fn a_day() {
     });
 
     // The broker is gone for an hour, and what happens meanwhile is told afterwards.
-    device.broker.down();
+    device.broker.stop();
     wait_until("the broker is missed", || device.log().contains("trying again until it works"));
     clock.set("2026-11-26T03:00:10Z");
     let noise = (0..160 * 160 * 3).map(|index: u32| (index.wrapping_mul(2_654_435_761) >> 24) as u8);
@@ -104,16 +104,15 @@ fn a_day() {
     };
     wait_until("the visitor is kept", || listed().contains("visitor.png"));
     device.broker.up();
-    let again = Watcher::start(&device.broker, ROOT);
     let told = |topic: &str, value: &Value| {
         topic == format!("{ROOT}/event/sample") && value["source"].as_str().unwrap().contains("visitor.png")
     };
-    again.wait("what happened meanwhile", told);
+    watcher.wait("what happened meanwhile", told);
 
     // Morning: the operator does not like the new model, and the device is switched off.
-    let back = again.command(ROOT, "rollback", "morning", json!({}));
+    let back = watcher.command(ROOT, "rollback", "morning", json!({}));
     assert_eq!(back["result"]["slot"], 0, "{back}");
     assert_eq!(std::fs::read(device.path("state/models/current.onnx")).unwrap(), base);
     assert_eq!(device.end("-TERM"), Some(0), "{}", device.log());
-    again.wait("offline", |topic, value| topic == format!("{ROOT}/status") && value == "offline");
+    watcher.wait("offline", |topic, value| topic == format!("{ROOT}/status") && value == "offline");
 }

@@ -154,6 +154,11 @@ fn commands_wait_at_the_broker_for_a_device_that_is_away() {
         let topic = format!("{ROOT}/cmd/state/{id}");
         operator.client.publish(topic, QoS::AtLeastOnce, false, r#"{"status":"init"}"#).unwrap();
     }
+    let mut held = 0;
+    operator.wait("the broker to have all of them", |_, value| {
+        held += usize::from(value["status"] == "init");
+        held == 50
+    });
     // The session outlives the broker too.
     device.broker.restart();
     device.daemon.start();

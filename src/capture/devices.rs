@@ -56,6 +56,7 @@ mod tests {
         let at = |name: &str| dev.path().join(name);
         assert!(devices(dev.path()).is_empty());
         fs::create_dir_all(at("v4l/by-id")).expect("a folder");
+        // A device that can't be asked may give pictures: here, because it is another thing.
         for name in ["video10", "video2", "video3", "video", "videodrome", "null"] {
             fs::write(at(name), b"").expect("a file");
         }

@@ -152,7 +152,10 @@ pub(super) fn open_where_it_is(
 
 /// Whether a device has pictures that graftd reads; none where it can't be asked.
 pub(super) fn gives_pictures(path: &Path) -> Option<bool> {
-    let known = Device::with_path(path).ok()?.enum_formats().ok()?;
+    let device = Device::with_path(path).ok()?;
+    // What is no camera at all has no formats either, and no error.
+    device.query_caps().ok()?;
+    let known = device.enum_formats().ok()?;
     Some(known.iter().any(|format| [MJPG, YUYV].contains(&format.fourcc)))
 }
 

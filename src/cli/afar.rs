@@ -11,13 +11,13 @@ use super::failure::Failure;
 /// Arguments of what can look at a device from afar.
 #[derive(clap::Args)]
 pub(super) struct AfarArgs {
-    /// Look at a device behind this broker, mqtt://[user@]host[:port].
+    /// Look at a device behind this broker, `mqtt://[user@]host[:port]`.
     #[arg(long, value_name = "URL", requires = "device")]
     pub broker: Option<Broker>,
     /// The device's name, as in its configuration.
     #[arg(long, value_name = "ID", requires = "broker")]
     device: Option<String>,
-    /// The topic that all of the device's topics are below, where it is not graftd/<ID>.
+    /// The topic that all of the device's topics are below, where it is not `graftd/<ID>`.
     #[arg(long, value_name = "TOPIC", requires = "broker")]
     root: Option<String>,
     /// A file whose first line is the password that goes with the broker's user.

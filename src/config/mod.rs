@@ -273,7 +273,7 @@ impl Config {
             faults.push(("store.patience_s", words));
         }
         faults.extend(self.train.schedule.faults());
-        if let Some(ms) = self.detect.max_latency_ms.filter(|ms| !(*ms > 0.0)) {
+        if let Some(ms) = self.detect.max_latency_ms.filter(|ms| ms.is_nan() || *ms <= 0.0) {
             faults.push(("detect.max_latency_ms", format!("{ms} is no time; above 0, or leave it out")));
         }
         if self.mqtt.max_packet < 1024 {

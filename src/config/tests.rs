@@ -114,7 +114,7 @@ fn an_unknown_key_is_told_with_its_place_and_what_was_meant() {
         assert_eq!(faults(text, &[]), [said], "{text}");
     }
     let far = faults("[detect]\nzoological = 1", &[]).remove(0);
-    assert!(far.ends_with("its keys are confidence, iou"), "{far}");
+    assert!(far.ends_with("its keys are confidence, iou, max_latency_ms"), "{far}");
     let far = faults("[zoo]\nkeeper = 1", &[]).remove(0);
     assert!(far.contains("there are [model], [camera]"), "{far}");
 }

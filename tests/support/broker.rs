@@ -55,11 +55,16 @@ impl Mosquitto {
     /// reaches its subscribers afterwards; a broker that is killed forgets that, and a test that counts
     /// messages at a subscriber would count the broker's losses as the daemon's.
     pub fn restart(&mut self) {
+        self.stop();
+        self.up();
+    }
+
+    /// Ends it in good order: it remembers its sessions.
+    pub fn stop(&mut self) {
         let mut child = self.child.take().expect("the broker runs");
         let ended = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
         assert!(ended.success());
         child.wait().unwrap();
-        self.up();
     }
 
     /// Kills it.

@@ -192,7 +192,8 @@ impl Disk {
                 self.make(path, Node::Link(target.clone()));
             }
             Op::Rename { from, to } => {
-                let node = self.find(from).unwrap();
+                // A socket, which is of no use after a cut.
+                let Some(node) = self.find(from) else { return };
                 let ((a, was), (b, is)) = (self.parent(from), self.parent(to));
                 self.rename(vec![(a, was, None), (b, is, Some(node))]);
             }
