@@ -59,9 +59,14 @@ impl Device {
 
     /// Waits until so many frames are kept; their ids.
     fn kept(&self, count: usize) -> Vec<String> {
-        let listed = || self.socket.get("/samples?limit=1000").json()["samples"].as_array().unwrap().clone();
-        wait_until("the frames are kept", || listed().len() == count);
-        listed().iter().map(|sample| sample["id"].as_str().unwrap().to_owned()).collect()
+        let mut listed = Vec::new();
+        wait_until("the frames are kept", || {
+            // There may be no room for one more client at the moment.
+            let answer = self.socket.get("/samples?limit=1000").json();
+            listed = answer["samples"].as_array().cloned().unwrap_or_default();
+            listed.len() == count
+        });
+        listed.iter().map(|sample| sample["id"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Labels every sample: a quarter of them, at least one, is held out.

@@ -311,16 +311,17 @@ impl Heard {
             let remembered = store.commands().get(command, id).map_err(|error| format!("{name}: {error}"))?;
             let told = self.settled.get(name);
             match (remembered, told) {
-                (Some(Remembered::Settled(answer)), Some(told)) => {
-                    if serde_json::from_slice::<Value>(&answer).unwrap() != *told {
-                        return Err(format!("{name}: another answer than was told"));
-                    }
+                (Some(Remembered::Settled(answer)), Some(told))
+                    if serde_json::from_slice::<Value>(&answer).unwrap() != *told =>
+                {
+                    return Err(format!("{name}: another answer than was told"));
                 }
+                (Some(Remembered::Settled(_)), Some(_)) => {}
                 (found, Some(_)) => return Err(format!("{name}: was answered, and there is {found:?}")),
-                (Some(Remembered::Settled(_)), None) => {
-                    if !self.to_come.contains(name) && !waiting.contains(name) {
-                        return Err(format!("{name}: it is settled, and nobody will hear of it"));
-                    }
+                (Some(Remembered::Settled(_)), None)
+                    if !self.to_come.contains(name) && !waiting.contains(name) =>
+                {
+                    return Err(format!("{name}: it is settled, and nobody will hear of it"));
                 }
                 (None, None) if self.executing.contains(name) => {
                     return Err(format!("{name}: it was taken on, and is forgotten"));
