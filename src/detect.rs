@@ -114,6 +114,11 @@ impl Detector {
         &self.classes
     }
 
+    /// Calls the classes otherwise; behind the model's own there may be others, which it never finds.
+    pub fn call_classes(&mut self, names: Vec<String>) {
+        self.classes = names;
+    }
+
     /// Height and width of the network's input, pixels.
     pub fn input(&self) -> (usize, usize) {
         self.shape.input

@@ -146,7 +146,7 @@ fn what_a_broker_closes_over_does_not_hold_up_the_rest() {
     let settings = LinkSettings::new(&config, Topics::new(ROOT)).unwrap();
     let facts = Arc::new(Facts::default());
     // A retained topic comes first, and is as much of a stumbling block.
-    facts.set(format!("{ROOT}/cmd/forbidden"), b"{}".to_vec());
+    facts.set(&format!("{ROOT}/cmd/forbidden"), b"{}");
     let link = Link::start(settings, Arc::clone(&store), facts, |_| Taken::Idle).unwrap();
     let mut events: Vec<String> = Vec::new();
     let mut is_online = false;

@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             let file = named.as_deref().unwrap_or(file);
             check(file, args.device.loaded(Some(file)), args.json)
         }
-        What::Show => show(file, &args.device.loaded(Some(file))?, args.json),
+        What::Show => show(file, &args.device.in_force(Some(file))?, args.json),
         What::Page => print::line(config::page().trim_end()),
     }
 }
@@ -96,6 +96,7 @@ fn object(fault: &Fault) -> Value {
 fn place(origin: &Origin) -> Map<String, Value> {
     let fields = match origin {
         Origin::Default => json!({"from": "default"}),
+        Origin::Set => json!({"from": "set"}),
         Origin::File { path, at } => json!({
             "from": "file",
             "file": path,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, ConfigError, DEFAULT_PATH, Loaded};
+use crate::config::{Config, ConfigError, DEFAULT_PATH, Loaded, Remote};
 use crate::daemon;
 use crate::store::{Limits, Store, StoreError};
 use crate::web::Client;
@@ -39,6 +39,17 @@ impl DeviceArgs {
         Ok(loaded)
     }
 
+    /// The same with what was set from afar.
+    pub fn in_force(&self, file: Option<&Path>) -> Result<Loaded, ConfigError> {
+        let mut loaded = self.loaded(file)?;
+        let faults = match Remote::load(&loaded.config.state_dir) {
+            Ok(remote) => loaded.lay_over(&remote),
+            Err(fault) => vec![fault],
+        };
+        loaded.warnings.extend(faults);
+        Ok(loaded)
+    }
+
     /// The file that is read.
     pub fn config(&self) -> &Path {
         &self.config
@@ -47,9 +58,13 @@ impl DeviceArgs {
     /// The state of a device that is there already; a state directory that is named needs no configuration.
     pub fn device(&self) -> Result<Device, Failure> {
         let config = match self.state_dir {
-            Some(_) if !self.config.exists() => self.loaded(None)?.config,
-            _ => self.load()?,
+            Some(_) if !self.config.exists() => self.in_force(None)?,
+            _ => self.in_force(Some(&self.config))?,
         };
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let config = config.config;
         let Config { device: name, state_dir, store: limits, train, .. } = config;
         if !state_dir.join("models").is_dir() {
             return Err(StoreError::NoState { path: state_dir }.into());
@@ -113,7 +128,10 @@ pub(super) fn held(error: StoreError) -> Failure {
 pub(super) fn run(args: &DeviceArgs) -> Result<(), Failure> {
     let again = args.clone();
     // What the options say holds for what is read later too.
-    let read =
-        move || again.loaded(Some(&again.config)).map(|loaded| loaded.config).map_err(|e| e.to_string());
+    let read = move |remote: &Remote| {
+        let mut loaded = again.loaded(Some(&again.config)).map_err(|error| error.to_string())?;
+        let faults = loaded.lay_over(remote);
+        Ok((loaded.config, faults))
+    };
     Ok(daemon::run(args.load()?, Box::new(read))?)
 }

@@ -104,6 +104,12 @@ impl Loaded {
         Ok(loaded)
     }
 
+    /// These keys have been set from afar.
+    pub(super) fn take(&mut self, config: Config, keys: impl Iterator<Item = &'static str>) {
+        self.config = config;
+        self.origins.extend(keys.map(|key| (key, Origin::Set)));
+    }
+
     /// Where the value of a key comes from.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::Broker;
 
 /// The commands that a daemon knows.
-pub const COMMANDS: [&str; 9] =
-    ["label", "capture", "train", "pause", "resume", "cancel", "promote", "rollback", "state"];
+pub const COMMANDS: [&str; 13] = [
+    "label", "capture", "train", "pause", "resume", "cancel", "promote", "rollback", "evaluate", "class",
+    "set", "export", "state",
+];
 
 /// Whether a text can stand before other parts of a topic.
 pub(super) fn is_topic(text: &str) -> bool {

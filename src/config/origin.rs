@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub enum Origin {
     /// Nobody has said it.
     Default,
+    /// A `set` command.
+    Set,
     /// A file.
     File {
         /// Which.
@@ -25,6 +27,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Default => f.write_str("default"),
+            Origin::Set => f.write_str("set from afar"),
             Origin::File { path, at: None } => path.display().fmt(f),
             Origin::File { path, at: Some((line, column)) } => {
                 write!(f, "{}:{line}:{column}", path.display())

@@ -116,20 +116,30 @@ impl Core {
         Some(match arguments {
             Arguments::State => Ok(self.state_value()),
             Arguments::Label(arguments) => self.label(&arguments),
-            Arguments::Capture(_) if self.camera.is_none() => {
+            Arguments::Capture(_) if self.eyes.camera.is_none() => {
                 Err("there is no camera that gives frames; set camera.source".into())
             }
-            Arguments::Capture(_) if self.camera_trouble.is_some() => {
-                Err(self.camera_trouble.as_ref().map(|trouble| trouble.reason.clone()).unwrap_or_default())
+            Arguments::Capture(_) if self.eyes.trouble.is_some() => {
+                Err(self.eyes.trouble.as_ref().map(|trouble| trouble.reason.clone()).unwrap_or_default())
             }
             Arguments::Capture(_) => {
-                self.asked_frames.push(ask.clone());
+                self.eyes.asked.push(ask.clone());
                 return None;
             }
             Arguments::Train(arguments) => match self.start_run(&arguments, ask) {
                 Ok(()) => return None,
                 Err(reason) => Err(reason),
             },
+            Arguments::Evaluate(arguments) => match self.evaluate(&arguments, ask) {
+                Ok(()) => return None,
+                Err(reason) => Err(reason),
+            },
+            Arguments::Export(arguments) => match self.export(&arguments, ask) {
+                Ok(()) => return None,
+                Err(reason) => Err(reason),
+            },
+            Arguments::Set(arguments) => self.set(arguments),
+            Arguments::Class(arguments) => self.change_class(&arguments),
             Arguments::Pause => self.pause_run(),
             Arguments::Resume => self.resume_run(),
             Arguments::Cancel => self.cancel_run(),
@@ -140,7 +150,7 @@ impl Core {
 
     fn label(&mut self, arguments: &LabelArguments) -> Result<Value, String> {
         let id: SampleId = arguments.sample.parse().map_err(|error| format!("{error}"))?;
-        let (boxes, covers) = arguments.resolve(&self.classes)?;
+        let (boxes, covers) = arguments.resolve(&self.names.labels)?;
         let new = NewLabels { boxes, covers, provenance: Provenance::Human, holdout: arguments.holdout };
         let share = self.config.train.holdout_share;
         let sample = self.store.samples().label(id, new, share).map_err(|error| error.to_string())?;
@@ -150,7 +160,7 @@ impl Core {
         let covers: Option<Vec<&String>> = labels
             .covers
             .as_ref()
-            .map(|numbers| numbers.iter().map(|&number| &self.classes[number as usize]).collect());
+            .map(|numbers| numbers.iter().map(|&number| &self.names.labels[number as usize]).collect());
         Ok(json!({
             "sample": id.to_string(), "boxes": labels.boxes.len(), "holdout": labels.holdout, "covers": covers,
         }))

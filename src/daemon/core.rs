@@ -5,44 +5,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-
-use crate::capture::Frame;
-use crate::config::Config;
+use crate::config::{Config, Remote};
 use crate::detect::Detector;
-use crate::label::LabelBox;
-use crate::mqtt::{
-    Answer, BoxReport, COMMANDS, CameraTrouble, Facts, Link, LinkEvent, ModelEvent, SampleReport,
-    StateReport, Taken, Topics, capability, identified,
-};
-use crate::picture::Picture;
+use crate::mqtt::{COMMANDS, Facts, Link, LinkEvent, ModelEvent, Taken, Topics, capability};
 use crate::runtime::{self, Runtime};
-use crate::select::{KeptLook, Selector, Why};
-use crate::store::{FoundBox, Interest, Looks, Message, NewSample, Sample, Slot, Store, StoreError};
+use crate::select::Selector;
+use crate::store::{Looks, Message, Slot, Store, StoreError};
 use crate::web::Hub;
-use crate::yolo::detection::Detection;
 
-use super::ask::Ask;
-use super::camera::{self, Post, Trouble};
-use super::camera_judge::Wish;
-use super::event::{CameraEvent, Event};
+use super::errands::{self, Errand};
+use super::event::Event;
+use super::frames::Eyes;
 use super::heart::{self, Heart};
 use super::homeassistant::HomeAssistant;
+use super::names::Names;
 use super::probation::Probation;
 use super::runs::Run;
 use super::schedule::Scheduler;
-use super::{DaemonError, looks, machine, models, reload};
+use super::{DaemonError, looks, models, reload};
 
-/// The state is published at least so often, and after a change at most each second.
-const STATE_EVERY: Duration = Duration::from_secs(30);
-const STATE_AFTER_CHANGE: Duration = Duration::from_secs(1);
 /// From the wish to stop to the end.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
-/// Frames that can't be looked at are logged so often, and counted each.
-const GARBAGE_SAID_EVERY: Duration = Duration::from_secs(60);
-/// After the store or the disk was full the next frame is offered to it so much later.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
-
 /// What the loop owns.
 pub(super) struct Core {
     pub config: Config,
@@ -52,22 +35,13 @@ pub(super) struct Core {
     pub runtime: Box<dyn Runtime>,
     pub detector: Detector,
     pub slot: Slot,
-    /// What labels count in.
-    pub classes: Vec<String>,
-    /// The number of the camera's keeper.
-    keeper: u64,
-    /// Lets the next frame through; none when the camera has ended.
-    pub camera: Option<SyncSender<Wish>>,
-    /// Why it gives no frames, while it gives none.
-    pub camera_trouble: Option<Trouble>,
-    /// What it gives, in words.
-    camera_gives: Option<String>,
-    /// Why the last frame could not be looked at.
-    garbage: Option<String>,
-    garbage_said: Option<Instant>,
-    /// Who waits for the next frame to be kept.
-    pub asked_frames: Vec<Ask>,
+    /// What classes are called.
+    pub names: Names,
+    /// The camera and its frames.
+    pub eyes: Eyes,
     pub run: Option<Run>,
+    /// What else goes on.
+    pub errand: Option<Errand>,
     /// Somebody wants the daemon to stop, whatever waits in the queue.
     stopping: Arc<AtomicBool>,
     pub facts: Arc<Facts>,
@@ -86,36 +60,36 @@ pub(super) struct Core {
     /// Reads the configuration again.
     pub read_config: reload::Read,
     /// Why the broker does not want us.
-    broker_refuses: Option<String>,
+    pub broker_refuses: Option<String>,
+    /// What was set from afar.
+    pub remote: Remote,
     /// What of the configuration is not in force.
     pub config_faults: Vec<String>,
     /// Whether all parts go on.
     pub heart: Heart,
-    started: Instant,
-    frames: u64,
-    bad_frames: u64,
-    /// Since when there is no room for frames.
-    full_since: Option<Instant>,
+    pub started: Instant,
     was_connected: bool,
-    state_published: Instant,
-    state_due: Instant,
+    pub state_published: Instant,
+    pub state_due: Instant,
 }
 
 impl Core {
     pub fn open(
         config: Config,
+        read_config: reload::Read,
         store: Arc<Store>,
         topics: Topics,
         facts: Arc<Facts>,
         events: SyncSender<Event>,
         stopping: Arc<AtomicBool>,
     ) -> Result<Self, DaemonError> {
+        errands::sweep(&config.state_dir);
+        let (config, remote, config_faults) = reload::at_start(config, &read_config);
         let runtime = runtime::open(&config.runtime.backbone())?;
         let (slot, detector, left) = models::open_working(&config, &store, &*runtime)?;
-        let classes = store.samples().classes()?;
-        let mut selector =
-            Selector::new(config.select.clone(), detector.classes(), u64::from(std::process::id()));
-        let looks = looks::open(&store, &detector, &mut selector);
+        let names = Names::open(&store, detector.classes())?;
+        let mut selector = Selector::new(config.select.clone(), &names.model, u64::from(std::process::id()));
+        let looks = looks::open(&store, &detector, &names, &mut selector);
         let now = Instant::now();
         let mut core = Core {
             homeassistant: HomeAssistant::new(&config, &topics),
@@ -128,29 +102,22 @@ impl Core {
             runtime,
             detector,
             slot,
-            classes,
-            keeper: 0,
-            camera: None,
-            camera_trouble: None,
-            camera_gives: None,
-            garbage: None,
-            garbage_said: None,
-            asked_frames: Vec::new(),
+            names,
+            eyes: Eyes::default(),
             run: None,
+            errand: None,
             stopping,
             facts,
             hub: Arc::default(),
             link: None,
             probation: Probation::default(),
             schedule: Scheduler::new(),
-            read_config: Box::new(|| Err("it is not known where it was read from".into())),
+            read_config,
             broker_refuses: None,
-            config_faults: Vec::new(),
+            remote,
+            config_faults,
             heart: Heart::default(),
             started: now,
-            frames: 0,
-            bad_frames: 0,
-            full_since: None,
             was_connected: false,
             state_published: now,
             state_due: now,
@@ -160,23 +127,6 @@ impl Core {
             core.report_model(&ModelEvent { event: "rolled_back", from, to, reason })?;
         }
         Ok(core)
-    }
-
-    /// Watches through the configured camera, if there is one, and no longer through the one before.
-    pub fn watch(&mut self) -> std::io::Result<()> {
-        self.keeper += 1;
-        self.camera = None;
-        self.camera_trouble = None;
-        self.camera_gives = None;
-        // The keeper that was there before may beat or rest once more; that is put right by the next beat.
-        self.heart.camera.rest();
-        let Some(source) = self.config.camera.source() else { return Ok(()) };
-        self.heart.camera.beat();
-        let (events, pulse) = (self.events.clone(), self.heart.camera.clone());
-        let post = Post { events, number: self.keeper, pulse };
-        self.camera = Some(camera::start(source, self.config.camera.wishes(), post)?);
-        self.next_frame();
-        Ok(())
     }
 
     /// The link is there.
@@ -199,7 +149,7 @@ impl Core {
                 Some(_) => Vec::new(),
                 None => serde_json::to_vec(&capability(command)).expect("a schema can be written"),
             };
-            self.publish_fact(self.topics.capability(command), payload);
+            self.publish_fact(&self.topics.capability(command), &payload);
         }
         self.publish_model();
         self.publish_state();
@@ -249,8 +199,9 @@ impl Core {
         heart::stopping();
         // Whoever waits to hand an event in need not wait any longer.
         drop(queue);
-        self.camera = None;
-        let unanswered = self.no_frame("graftd was stopped; send the command again under a new id");
+        self.eyes.camera = None;
+        let again = "graftd was stopped; send the command again under a new id";
+        let unanswered = self.no_frame(again).and(self.give_up_errand(again));
         self.interrupt_run();
         if let Some(link) = self.link.take() {
             link.stop(Instant::now() + STOP_WITHIN);
@@ -276,7 +227,7 @@ impl Core {
 
     fn handle(&mut self, event: Event) -> Result<(), StoreError> {
         match event {
-            Event::Camera { keeper, event } if keeper == self.keeper => self.camera_tells(event),
+            Event::Camera { keeper, event } if keeper == self.eyes.keeper => self.camera_tells(event),
             // Of a camera that is not watched any more.
             Event::Camera { .. } => Ok(()),
             Event::Link { event, done } => {
@@ -306,200 +257,13 @@ impl Core {
             Event::Asked { arguments, caller } => self.asked(*arguments, caller),
             Event::Run(event) => self.run_goes_on(event),
             Event::RunEnded(outcome) => self.run_ended(*outcome),
+            Event::ErrandEnded(done) => self.errand_ended(done),
             Event::Reload => {
                 self.reload();
                 Ok(())
             }
             // The loop looks at `stopping` next.
             Event::Stop => Ok(()),
-        }
-    }
-
-    fn camera_tells(&mut self, event: CameraEvent) -> Result<(), StoreError> {
-        match event {
-            CameraEvent::Frame(frame) => {
-                let result = self.look_at(&frame);
-                self.next_frame();
-                result
-            }
-            CameraEvent::BadFrame(reason) => {
-                let result = self.garbage(reason);
-                self.next_frame();
-                result
-            }
-            CameraEvent::Gives(words) => {
-                self.camera_gives = Some(words);
-                self.state_changed();
-                Ok(())
-            }
-            CameraEvent::Trouble(trouble) => {
-                let result = self.no_frame(&trouble.reason);
-                self.camera_trouble = Some(trouble);
-                // At once: the pauses between two tries keep it from coming often.
-                self.state_due = Instant::now();
-                result
-            }
-            CameraEvent::Back => {
-                self.camera_trouble = None;
-                self.state_changed();
-                Ok(())
-            }
-            CameraEvent::Ended => {
-                tracing::info!("the camera has no more frames");
-                self.camera = None;
-                self.state_changed();
-                self.no_frame("the camera has no more frames")
-            }
-        }
-    }
-
-    fn next_frame(&mut self) {
-        let garbage = self.garbage.take();
-        if let Some(camera) = &self.camera {
-            // The thread has used the last: it either takes this or has ended.
-            let _ = camera.try_send(garbage.map_or(Wish::Frame, Wish::Another));
-        }
-    }
-
-    /// The camera gave something that is no frame. A camera may do so for months: one line a minute.
-    fn garbage(&mut self, reason: String) -> Result<(), StoreError> {
-        if self.garbage_said.is_none_or(|said| said.elapsed() >= GARBAGE_SAID_EVERY) {
-            tracing::warn!("{reason}");
-            self.garbage_said = Some(Instant::now());
-        } else {
-            tracing::debug!("{reason}");
-        }
-        let result = self.bad_frame(&reason);
-        self.garbage = Some(reason);
-        result
-    }
-
-    /// A frame could not be looked at: whoever waits for it is told.
-    fn bad_frame(&mut self, reason: &str) -> Result<(), StoreError> {
-        self.bad_frames += 1;
-        self.no_frame(reason)
-    }
-
-    /// Answers whoever waits for the next frame.
-    fn no_frame(&mut self, reason: &str) -> Result<(), StoreError> {
-        for ask in std::mem::take(&mut self.asked_frames) {
-            self.settle(&ask, &Answer::failed(reason))?;
-        }
-        Ok(())
-    }
-
-    /// Detects, and keeps the frame if it is worth it.
-    fn look_at(&mut self, frame: &Frame) -> Result<(), StoreError> {
-        let picture = match frame.picture() {
-            Ok(picture) => picture,
-            Err(error) => return self.garbage(format!("frame {}: {error}", frame.source)),
-        };
-        let look = match self.detect(&picture)? {
-            Some(Ok(look)) => look,
-            None => {
-                return match self.probation.trouble.clone() {
-                    Some(reason) => self.no_frame(&reason),
-                    None => Ok(()),
-                };
-            }
-            Some(Err(error)) => {
-                let reason = format!("frame {}: {error}", frame.source);
-                tracing::error!("{reason}");
-                return self.bad_frame(&reason);
-            }
-        };
-        self.frames += 1;
-        let asked = !self.asked_frames.is_empty();
-        if !asked && self.full_since.is_some_and(|since| since.elapsed() < TRY_AGAIN) {
-            return Ok(());
-        }
-        match self.selector.decide(&picture, &look, asked, Instant::now()) {
-            Some((why, seen)) => self.keep(frame, &picture, &look.found, &why, &seen),
-            None => Ok(()),
-        }
-    }
-
-    fn keep(
-        &mut self,
-        frame: &Frame,
-        picture: &Picture,
-        found: &[Detection],
-        why: &Why,
-        seen: &KeptLook,
-    ) -> Result<(), StoreError> {
-        let found = found.iter().map(|detection| found_box(detection, picture)).collect();
-        let new = NewSample {
-            width: picture.width(),
-            height: picture.height(),
-            taken: frame.taken,
-            source: frame.source.clone(),
-            why: why.to_string(),
-            interest: interest(why),
-            found,
-        };
-        let bytes = match frame.encoded(picture) {
-            Ok(bytes) => bytes,
-            Err(error) => return self.no_frame(&error.to_string()),
-        };
-        let kept = self.store.samples().add(&bytes, new);
-        self.mind_the_room(kept.as_ref().err());
-        for ask in std::mem::take(&mut self.asked_frames) {
-            let answer = match &kept {
-                Ok(sample) => Answer::Successful { result: json!({"sample": sample.id.to_string()}) },
-                Err(error) => Answer::failed(error.to_string()),
-            };
-            self.settle(&ask, &answer)?;
-        }
-        let sample = match kept {
-            Ok(sample) => sample,
-            // Said once, when it began.
-            Err(error) if error.is_full() => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        looks::remember(&mut self.looks, sample.id, seen);
-        self.homeassistant.kept(picture);
-        self.state_changed();
-        let payload = identified(&self.sample_report(&sample));
-        let topic = self.topics.event_sample();
-        self.push(&Message { topic, payload, droppable: true, correlation: None })
-    }
-
-    /// A full disk or store stops the keeping of frames and nothing else; now and then it is tried again.
-    fn mind_the_room(&mut self, error: Option<&StoreError>) {
-        let was_full = self.full_since.is_some();
-        match error {
-            Some(error) if error.is_full() => {
-                if !was_full {
-                    tracing::error!("no frame is kept until there is room: {error}");
-                }
-                self.full_since = Some(Instant::now());
-            }
-            Some(_) => {}
-            None => {
-                if self.full_since.take().is_some() {
-                    tracing::info!("there is room again; frames are kept");
-                }
-            }
-        }
-        if was_full != self.full_since.is_some() {
-            self.state_changed();
-        }
-    }
-
-    fn sample_report(&self, sample: &Sample) -> SampleReport {
-        let boxes = sample.found.iter().map(|found| {
-            let LabelBox { class, cx, cy, w, h } = found.label;
-            let class = self.detector.classes().get(class as usize).cloned().unwrap_or_default();
-            BoxReport { class, score: found.score, cx, cy, w, h }
-        });
-        SampleReport {
-            sample: sample.id.to_string(),
-            time: sample.taken_ms as f64 / 1000.0,
-            source: sample.source.clone(),
-            width: sample.width,
-            height: sample.height,
-            why: sample.why.clone(),
-            boxes: boxes.collect(),
         }
     }
 
@@ -512,10 +276,10 @@ impl Core {
     }
 
     /// Sets what a retained topic says.
-    pub fn publish_fact(&self, topic: String, payload: Vec<u8>) {
-        if self.facts.set(topic.clone(), payload.clone()) {
+    pub fn publish_fact(&self, topic: &str, payload: &[u8]) {
+        if self.facts.set(topic, payload) {
             self.wake_link();
-            self.tell_listeners(&topic, &payload);
+            self.tell_listeners(topic, payload);
         }
     }
 
@@ -531,102 +295,4 @@ impl Core {
             link.wake();
         }
     }
-
-    /// Something that the state tells has changed.
-    pub fn state_changed(&mut self) {
-        self.state_due = self.state_due.min(self.state_published + STATE_AFTER_CHANGE);
-    }
-
-    fn publish_state(&mut self) {
-        self.store.tend();
-        self.state_published = Instant::now();
-        self.state_due = self.state_published + STATE_EVERY;
-        let payload = serde_json::to_vec(&self.state()).expect("reports can be written");
-        self.publish_fact(self.topics.state(), payload);
-        heart::status(&self.in_a_line());
-    }
-
-    /// What goes on, for whoever looks at the service.
-    fn in_a_line(&self) -> String {
-        let camera = match (&self.camera, &self.camera_trouble) {
-            (_, Some(trouble)) => trouble.reason.clone(),
-            (None, None) => "no camera".into(),
-            (Some(_), None) => format!("{} frames", self.frames),
-        };
-        let run = match &self.run {
-            Some(run) if run.is_paused() => format!("run {} is paused", run.id),
-            Some(run) => format!("run {} goes on", run.id),
-            None => format!("the next run waits for {}", self.schedule.waits_for.join("; ")),
-        };
-        format!("slot {}; {camera}; {run}", self.slot.slot)
-    }
-
-    /// The state as `cmd/state` gives it.
-    pub fn state_value(&self) -> Value {
-        serde_json::to_value(self.state()).expect("reports can be written")
-    }
-
-    fn state(&self) -> StateReport {
-        let counts = self.store.samples().counts();
-        StateReport {
-            version: env!("CARGO_PKG_VERSION"),
-            uptime: self.started.elapsed().as_secs(),
-            slot: self.slot.slot,
-            classes: self.classes.clone(),
-            samples: counts.samples,
-            labelled: counts.labelled,
-            holdout: counts.holdout,
-            frames: self.frames,
-            bad_frames: self.bad_frames,
-            camera: match (&self.camera, &self.camera_trouble) {
-                (None, _) => "off",
-                (Some(_), Some(_)) => "away",
-                (Some(_), None) => "on",
-            },
-            camera_gives: self.camera_gives.clone(),
-            camera_trouble: self.camera_trouble.as_ref().map(|trouble| CameraTrouble {
-                reason: trouble.reason.clone(),
-                seconds: trouble.since.elapsed().as_secs(),
-                tries: trouble.tries,
-                next_try: trouble.next_try.saturating_duration_since(Instant::now()).as_secs(),
-            }),
-            runtime: self.runtime.name(),
-            run: self.run.as_ref().map(|run| run.id.clone()),
-            paused: self.run.as_ref().is_some_and(Run::is_paused),
-            progress: self.run.as_ref().and_then(|run| run.progress.clone()),
-            outbox: self.store.outbox().len(),
-            set_aside: self.store.outbox().aside(),
-            storage: if self.full_since.is_some() { "full" } else { "ok" },
-            frames_mb: counts.bytes >> 20,
-            disk_free_mb: self.store.free_space().map(|bytes| bytes >> 20),
-            temperature: machine::temperature(),
-            waits_for: self.schedule.waits_for.clone(),
-            faults: [&self.probation.trouble, &self.broker_refuses]
-                .into_iter()
-                .flatten()
-                .chain(&self.config_faults)
-                .cloned()
-                .collect(),
-        }
-    }
-}
-
-/// What the store is to think of a frame that was kept for this reason.
-fn interest(why: &Why) -> Interest {
-    match why {
-        Why::Random => Interest::Ordinary,
-        Why::Unsure { .. } | Why::Rare { .. } | Why::New { .. } | Why::Flicker { .. } => Interest::Notable,
-        Why::Asked => Interest::Asked,
-    }
-}
-
-fn found_box(detection: &Detection, picture: &Picture) -> FoundBox {
-    let (width, height) = (picture.width() as f32, picture.height() as f32);
-    let share = |low: f32, high: f32, side: f32| {
-        let (low, high) = (low.clamp(0.0, side) / side, high.clamp(0.0, side) / side);
-        ((low + high) / 2.0, high - low)
-    };
-    let (cx, w) = share(detection.x1, detection.x2, width);
-    let (cy, h) = share(detection.y1, detection.y2, height);
-    FoundBox { label: LabelBox { class: detection.class, cx, cy, w, h }, score: detection.score }
 }

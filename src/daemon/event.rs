@@ -2,6 +2,8 @@
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use serde_json::Value;
+
 use crate::capture::Frame;
 use crate::mqtt::{Arguments, LinkEvent, Taken};
 use crate::train::{Outcome, TrainError, TrainEvent};
@@ -21,6 +23,8 @@ pub(super) enum Event {
     Run(TrainEvent),
     /// The run came to an end.
     RunEnded(Box<Result<Outcome, TrainError>>),
+    /// An errand came to an end: its result, or why not.
+    ErrandEnded(Result<Value, String>),
     /// The configuration has changed.
     Reload,
     /// Wakes the loop, so that it sees that somebody wants the daemon to stop.

@@ -82,14 +82,14 @@ impl Core {
         }
         // At each connection: nobody tells whether the broker was there when it was first done.
         for topic in known.into_iter().filter(|topic| !wanted.contains(topic)) {
-            self.publish_fact(topic, Vec::new());
+            self.publish_fact(&topic, &[]);
         }
         if self.homeassistant.enabled {
             let discovery = &self.homeassistant.discovery;
             let says =
                 discovery.announcement(|command| self.forbids(command).is_none(), self.homeassistant.image);
             let payload = serde_json::to_vec(&says).expect("plain objects can be written");
-            self.publish_fact(discovery.topic(), payload);
+            self.publish_fact(&discovery.topic(), &payload);
         }
         Ok(())
     }
@@ -111,7 +111,7 @@ impl Core {
             match picture.to_jpeg(QUALITY) {
                 Ok(bytes) if bytes.len() <= most => {
                     // Nothing for those who listen at the API: it is no text, and they can ask for the frame.
-                    self.facts.set(topic, bytes);
+                    self.facts.set(&topic, &bytes);
                     self.wake_link();
                     return;
                 }

@@ -4,8 +4,15 @@ use crate::detect::Detector;
 use crate::select::{KeptLook, Selector};
 use crate::store::{Looks, SampleId, Store};
 
+use super::names::Names;
+
 /// Tells the selector what was kept before; the file that goes on from there, if the disk gives one.
-pub(super) fn open(store: &Store, detector: &Detector, selector: &mut Selector) -> Option<Looks> {
+pub(super) fn open(
+    store: &Store,
+    detector: &Detector,
+    names: &Names,
+    selector: &mut Selector,
+) -> Option<Looks> {
     let path = store.features_dir().join("looks");
     match Looks::open(&path, detector.features_key()) {
         Ok((looks, before)) => {
@@ -13,7 +20,8 @@ pub(super) fn open(store: &Store, detector: &Detector, selector: &mut Selector) 
                 // A sample that is gone, or can't be read, need not keep its like away.
                 let Ok(sample) = store.samples().get(id) else { continue };
                 if let Some(look) = KeptLook::from_bytes(&bytes) {
-                    let mut classes: Vec<u32> = sample.found.iter().map(|found| found.label.class).collect();
+                    let found = sample.found.iter().filter_map(|found| names.of_model(found.label.class));
+                    let mut classes: Vec<u32> = found.collect();
                     classes.sort_unstable();
                     classes.dedup();
                     selector.remember(look, &classes);

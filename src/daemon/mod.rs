@@ -11,18 +11,22 @@ mod camera_judge;
 mod camera_tests;
 mod camera_thread;
 mod core;
+mod errands;
 mod error;
 mod event;
+mod frames;
 mod heart;
 mod history;
 mod homeassistant;
 mod looks;
 mod machine;
 mod models;
+mod names;
 mod probation;
 mod reload;
 mod runs;
 mod schedule;
+mod state;
 
 pub use error::DaemonError;
 pub use reload::Read as ReadConfig;
@@ -85,13 +89,13 @@ impl Daemon {
         let stopping = Arc::clone(&stop.stopping);
         let mut core = Core::open(
             config.clone(),
+            read,
             Arc::clone(&store),
             topics,
             Arc::clone(&facts),
             events.clone(),
             stopping,
         )?;
-        core.read_config = read;
         settings.pulse = core.heart.link.clone();
         core.watch()?;
         let checked = Arc::clone(&store);

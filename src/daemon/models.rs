@@ -13,6 +13,7 @@ use crate::store::{Slot, SlotRecord, Store, StoreError};
 use crate::yolo::export::{Export, ExportError};
 
 use super::core::Core;
+use super::names::Names;
 use super::probation::Probation;
 use super::{DaemonError, looks};
 
@@ -123,20 +124,22 @@ impl Core {
         switch: impl FnOnce() -> Result<Slot, StoreError>,
     ) -> Result<Value, String> {
         let detector = open_detector(&self.config, &self.store, slot, &*self.runtime).map_err(words)?;
+        let names = Names::open(&self.store, detector.classes()).map_err(words)?;
         let slot = switch().map_err(words)?;
         let result = json!({"slot": slot.slot, "sha256": slot.sha256});
-        self.follow(slot, detector);
+        self.follow(slot, detector, names);
         Ok(result)
     }
 
     /// From now on this slot's model detects.
-    pub(super) fn follow(&mut self, slot: Slot, detector: Detector) {
+    pub(super) fn follow(&mut self, slot: Slot, detector: Detector, names: Names) {
         tracing::info!("slot {} is current", slot.slot);
-        self.selector.follow(detector.classes());
+        self.selector.follow(&names.model);
         if detector.features_key() != self.detector.features_key() {
             // Nothing that was kept before can be compared with what it sees.
-            self.looks = looks::open(&self.store, &detector, &mut self.selector);
+            self.looks = looks::open(&self.store, &detector, &names, &mut self.selector);
         }
+        self.names = names;
         self.detector = detector;
         self.probation = Probation::default();
         self.slot = slot;
@@ -145,9 +148,9 @@ impl Core {
     }
 
     pub(super) fn publish_model(&mut self) {
-        let report = ModelReport::from(&self.slot);
+        let report = ModelReport { classes: self.names.model.clone(), ..ModelReport::from(&self.slot) };
         let payload = serde_json::to_vec(&report).expect("reports can be written");
-        self.publish_fact(self.topics.model(), payload);
+        self.publish_fact(&self.topics.model(), &payload);
     }
 
     fn no_run(&self) -> Result<(), String> {

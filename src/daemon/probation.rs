@@ -10,6 +10,7 @@ use crate::yolo::look::Look;
 
 use super::core::Core;
 use super::models::open_detector;
+use super::names::Names;
 
 /// The median of so many frames is held against `detect.max_latency_ms`.
 const FRAMES: usize = 9;
@@ -108,14 +109,14 @@ impl Core {
         let is_broken = self.probation.failures >= FAILURES;
         let from = self.slot.slot;
         let before = self.slot.replaced.filter(|_| self.run.is_none());
-        let opened =
-            before.map(|slot| (slot, open_detector(&self.config, &self.store, slot, &*self.runtime)));
-        match opened {
-            Some((_, Ok(detector))) => {
+        let open = |slot| open_detector(&self.config, &self.store, slot, &*self.runtime);
+        match before.map(open) {
+            Some(Ok(detector)) => {
+                let names = Names::open(&self.store, detector.classes())?;
                 let slot = self.store.models().rollback()?;
                 tracing::error!("slot {from}: {reason}; slot {} is taken again", slot.slot);
                 let to = slot.slot;
-                self.follow(slot, detector);
+                self.follow(slot, detector, names);
                 self.report_model(&ModelEvent { event: "rolled_back", from, to, reason })
             }
             _ if is_broken => {

@@ -20,6 +20,7 @@ use super::core::Core;
 use super::event::Event;
 use super::history::{ended, measured};
 use super::models::candidate_detector;
+use super::names::{Names, changes};
 
 /// The backbone's progress is reported at most so often.
 const FEATURES_EVERY: Duration = Duration::from_secs(2);
@@ -180,7 +181,9 @@ impl Core {
         let guest = self.config.train.guest.clone();
         let options = with(&self.config.train.options, arguments, self.config.model.imgsz);
         let options = TrainOptions { threads: guest.threads(options.threads), ..options };
-        let set = TrainingSet { classes: self.classes.clone(), train, holdout };
+        let set = TrainingSet { classes: self.names.labels.clone(), train, holdout };
+        let options =
+            TrainOptions { classes: changes(&self.names, self.detector.classes(), &set), ..options };
         let control = Control::new();
         let base = self.store.models().model_path(self.slot.slot);
         let (features, memory) = (self.store.features_dir(), self.store.memory_dir());
@@ -368,8 +371,9 @@ impl Core {
         }
         let detector = candidate_detector(&self.config, &outcome.model, &*self.runtime)
             .map_err(|error| format!("the candidate can't be loaded: {error}; the old model stays"))?;
+        let names = Names::open(&self.store, detector.classes()).map_err(|error| error.to_string())?;
         let record = SlotRecord {
-            classes: self.slot.record.classes.clone(),
+            classes: detector.classes().to_vec(),
             base: Some(self.slot.sha256.clone()),
             before: serde_json::to_value(&outcome.before).ok(),
             after: serde_json::to_value(&outcome.after).ok(),
@@ -378,7 +382,7 @@ impl Core {
         };
         let slot = self.store.models().promote(&outcome.model, record).map_err(|error| error.to_string())?;
         let number = slot.slot;
-        self.follow(slot, detector);
+        self.follow(slot, detector, names);
         Ok(Some(number))
     }
 

@@ -143,7 +143,8 @@ pub fn run(
     let topics = Topics::new(format!("graftd/{}", config.device));
     let (state_dir, client_id) = (config.state_dir.clone(), config.client_id());
     let operator = Operator::start(&broker, topics, truth).map_err(DemoError::LocalBroker)?;
-    let daemon = Daemon::start(config, Box::new(|| Err("a demonstration has no file".into())))?;
+    let own = config.clone();
+    let daemon = Daemon::start(config, Box::new(move |remote| Ok(own.with_remote(remote, |_| None))))?;
     stages.end("start");
     let watched = watch(&operator, &daemon, tell, interrupted, &mut stages, &broker);
     daemon.stop();

@@ -1,5 +1,7 @@
 //! What commands take.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::label::LabelBox;
@@ -174,6 +176,41 @@ pub struct TrainArguments {
 pub struct PromoteArguments {
     /// The slot to make current.
     pub slot: u32,
+}
+
+/// Arguments of `evaluate`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateArguments {
+    /// The slot whose model is measured; the current one when absent.
+    pub slot: Option<u32>,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExportArguments {
+    /// How other programs are to read it.
+    pub format: ExportFormat,
+}
+
+/// A form of data sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportFormat {
+    /// images/, labels/ and data.yaml.
+    #[default]
+    Yolo,
+    /// images/, train.json and val.json.
+    Coco,
+}
+
+/// Arguments of `set`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SetArguments {
+    /// Values by key; null gives a key back to the device's configuration. None just tells what holds.
+    pub keys: BTreeMap<String, serde_json::Value>,
 }
 
 /// Arguments of `capture`: none; the next frame is kept whatever is on it.

@@ -1,13 +1,19 @@
 //! Reading a command's payload. Whatever comes in, the result is arguments, a reason for people, or
 //! nothing to answer; never a panic.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::config::COMMANDS;
+use crate::config::{COMMANDS, settable};
 use crate::train::{MAX_BATCH, MAX_VIEWS};
 
-use super::arguments::{CaptureArguments, LabelArguments, PromoteArguments, TrainArguments};
+use super::arguments::{
+    CaptureArguments, EvaluateArguments, ExportArguments, LabelArguments, PromoteArguments, SetArguments,
+    TrainArguments,
+};
+use super::classes::ClassArguments;
 
 /// The largest payload that is read, bytes. The longest honest one, a frame with 1,000 boxes, has some
 /// 100 KB.
@@ -35,6 +41,14 @@ pub enum Arguments {
     Promote(PromoteArguments),
     /// Go back to the slot that was current before.
     Rollback,
+    /// Measure a model on the hold-out.
+    Evaluate(EvaluateArguments),
+    /// Add a class, or call one otherwise.
+    Class(ClassArguments),
+    /// Set keys of the configuration.
+    Set(SetArguments),
+    /// Write the labelled samples out.
+    Export(ExportArguments),
     /// Tell the state.
     State,
 }
@@ -105,6 +119,10 @@ fn arguments(command: &str, object: Map<String, Value>) -> Result<Arguments, Str
         "capture" => Arguments::Capture(read(command, object)?),
         "train" => Arguments::Train(read(command, object)?),
         "promote" => Arguments::Promote(read(command, object)?),
+        "evaluate" => Arguments::Evaluate(read(command, object)?),
+        "class" => Arguments::Class(read(command, object)?),
+        "set" => Arguments::Set(read(command, object)?),
+        "export" => Arguments::Export(read(command, object)?),
         "pause" | "resume" | "cancel" | "rollback" | "state" => {
             // The same type as capture's: an object without a key.
             let CaptureArguments {} = read(command, object)?;
@@ -171,6 +189,34 @@ pub fn capability(command: &str) -> Value {
         "promote" => {
             ("make a slot current", json!({"slot": {"type": "integer", "minimum": 0}}), json!(["slot"]))
         }
+        "evaluate" => (
+            "measure a model on the hold-out; without a slot the current one",
+            json!({"slot": {"type": "integer", "minimum": 0}}),
+            json!([]),
+        ),
+        "class" => (
+            "add a class that labels may use, or call one otherwise (rename and to)",
+            json!({
+                "add": {"type": "string", "minLength": 1, "maxLength": 64},
+                "rename": {"type": "string"},
+                "to": {"type": "string", "minLength": 1, "maxLength": 64},
+            }),
+            json!([]),
+        ),
+        "set" => (
+            "set keys of the configuration; null gives a key back to the device's own",
+            json!({"keys": {
+                "type": "object",
+                "properties": settable().map(|key| (key.name, json!({"description": key.says}))).collect::<BTreeMap<_, _>>(),
+                "additionalProperties": false,
+            }}),
+            json!([]),
+        ),
+        "export" => (
+            "write the labelled samples into a folder on the device",
+            json!({"format": {"enum": ["yolo", "coco"]}}),
+            json!([]),
+        ),
         "rollback" => ("go back to the slot that was current before", json!({}), json!([])),
         _ => ("tell the state", json!({}), json!([])),
     };

@@ -23,13 +23,13 @@ struct Fact {
 
 impl Facts {
     /// Sets a topic's payload. Whether it differs from what was there.
-    pub fn set(&self, topic: String, payload: Vec<u8>) -> bool {
+    pub fn set(&self, topic: &str, payload: &[u8]) -> bool {
         let mut facts = self.lock();
-        if facts.get(&topic).is_some_and(|fact| fact.payload == payload) {
+        if facts.get(topic).is_some_and(|fact| fact.payload == payload) {
             return false;
         }
-        let withdrawn = facts.get(&topic).and_then(|fact| fact.withdrawn);
-        facts.insert(topic, Fact { payload, due: true, withdrawn });
+        let withdrawn = facts.get(topic).and_then(|fact| fact.withdrawn);
+        facts.insert(topic.to_owned(), Fact { payload: payload.to_owned(), due: true, withdrawn });
         true
     }
 
@@ -90,9 +90,9 @@ mod tests {
     #[test]
     fn only_the_latest_is_due_and_once() {
         let facts = Facts::default();
-        assert!(facts.set("a".into(), b"1".to_vec()));
-        assert!(facts.set("a".into(), b"2".to_vec()));
-        assert!(!facts.set("a".into(), b"2".to_vec()));
+        assert!(facts.set("a", b"1"));
+        assert!(facts.set("a", b"2"));
+        assert!(!facts.set("a", b"2"));
         assert_eq!(facts.next_due(), Some(("a".into(), b"2".to_vec())));
         facts.given("a", b"1");
         assert!(facts.next_due().is_some());
@@ -101,7 +101,7 @@ mod tests {
         facts.all_due();
         assert!(facts.next_due().is_some());
         facts.withdraw("a");
-        assert!(facts.set("a".into(), b"3".to_vec()));
+        assert!(facts.set("a", b"3"));
         assert_eq!(facts.next_due(), None);
         let later = facts.next_due_at(Instant::now() + WITHDRAWN);
         assert_eq!(later, Some(("a".into(), b"3".to_vec())));

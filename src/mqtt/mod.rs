@@ -9,6 +9,7 @@ mod arguments;
 mod asyncapi;
 #[cfg(feature = "demo-broker")]
 mod broker;
+mod classes;
 mod command;
 mod discovery;
 mod facts;
@@ -26,11 +27,13 @@ mod wire;
 pub use crate::config::COMMANDS;
 pub use afar::{Afar, AfarError, Heard};
 pub use arguments::{
-    CaptureArguments, ClassRef, LabelArguments, LabelledBox, PromoteArguments, TrainArguments,
+    CaptureArguments, ClassRef, EvaluateArguments, ExportArguments, ExportFormat, LabelArguments,
+    LabelledBox, PromoteArguments, SetArguments, TrainArguments,
 };
 pub use asyncapi::asyncapi;
 #[cfg(feature = "demo-broker")]
 pub use broker::LocalBroker;
+pub use classes::ClassArguments;
 pub use command::{Arguments, MAX_PAYLOAD, Payload, capability, parse};
 pub use discovery::Discovery;
 pub use facts::Facts;

@@ -213,6 +213,23 @@ fn result(command: &str) -> Value {
         "promote" | "rollback" => {
             object(json!({"slot": count("the current one"), "sha256": text("of its file")}))
         }
+        "evaluate" => {
+            let mut schema = evaluation();
+            schema["properties"]["slot"] = count("whose model was measured");
+            if let Some(required) = schema["required"].as_array_mut() {
+                required.push("slot".into());
+            }
+            schema
+        }
+        "class" => object(json!({"classes": texts("what labels count in")})),
+        "set" => {
+            let values = |about: &str| json!({"type": "object", "description": about});
+            object(json!({
+                "changed": texts("the keys, with the value before and after"),
+                "set": values("all that was set from afar"), "values": values("what holds, of every key that can be set"),
+            }))
+        }
+        "export" => object(json!({"folder": text("on the device"), "pictures": count("in it")})),
         "state" => reference("state"),
         _ => run(),
     }

@@ -90,6 +90,11 @@ impl Selector {
         self.before = None;
     }
 
+    /// The model's classes are called otherwise, and are the same.
+    pub fn rename(&mut self, classes: &[String]) {
+        self.classes = classes.to_vec();
+    }
+
     /// Remembers a frame that was kept before this selector was made, with the classes found on it.
     pub fn remember(&mut self, look: KeptLook, classes: &[u32]) {
         self.balance.add(classes);

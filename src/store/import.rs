@@ -51,22 +51,28 @@ impl Samples {
     ) -> Result<Imported, StoreError> {
         let Collection { classes: names, entries, faults } = collection;
         let mut imported = Imported { faults, ..Imported::default() };
-        let mut classes = self.classes()?;
+        let mut known_names = self.class_names()?;
+        // A class that has been renamed since is the same class.
+        let names: Vec<String> = names.iter().map(|name| known_names.today(name).to_owned()).collect();
         for name in &names {
-            if !classes.contains(name) {
-                classes.push(name.clone());
+            if !known_names.classes.contains(name) {
+                known_names.classes.push(name.clone());
                 imported.new_classes.push(name.clone());
             }
         }
         if !imported.new_classes.is_empty() {
-            self.set_classes(&classes)?;
+            self.set_class_names(&known_names)?;
         }
+        let classes = &known_names.classes;
         let mut known: HashMap<String, SampleId> = HashMap::new();
         for sample in self.iter() {
             let sample = sample?;
             known.insert(sample.frame, sample.id);
         }
-        let number = |name: &String| classes.iter().position(|known| known == name).map(|index| index as u32);
+        let number = |name: &String| {
+            let today = known_names.today(name);
+            classes.iter().position(|known| known == today).map(|index| index as u32)
+        };
         let numbers: Vec<u32> = names.iter().filter_map(number).collect();
         for entry in entries {
             let labels = labels_of(&entry, &numbers, &number);

@@ -8,6 +8,7 @@ mod announced;
 mod ballast;
 mod blobs;
 mod changes;
+mod classes;
 mod commands;
 mod database;
 mod deadline;
@@ -32,6 +33,7 @@ mod samples;
 mod sealed;
 mod verify;
 
+pub use classes::ClassNames;
 pub use commands::{Commands, Remembered};
 pub use error::StoreError;
 pub use import::Imported;

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::blobs::{BlobFile, hex};
 use super::index::{self, Totals};
 use super::sample::{Sample, SampleId};
-use super::samples::{CHANGE, CLASSES, Samples, TOTALS, Writer, change_in};
+use super::samples::{CHANGE, Samples, TOTALS, Writer, change_in};
 use super::{StoreError, durable, envelope};
 
 /// What a restoration did.
@@ -49,13 +49,13 @@ impl Samples {
         let (totals, change, last) = self.copies_from_records(&copied, &mut done)?;
         // Above every number that was ever given.
         let change = change.max(writer.change).max(told) + 1;
-        let classes = self.classes()?;
+        let names = self.class_names()?;
+        if !names.classes.is_empty() {
+            self.put_names(&names)?;
+        }
         self.db.write(|trees| {
             trees.meta.insert(TOTALS, envelope::seal(&totals))?;
             trees.meta.insert(CHANGE, &change.to_be_bytes())?;
-            if !classes.is_empty() {
-                trees.meta.insert(CLASSES, envelope::seal(&classes))?;
-            }
             Ok(())
         })?;
         self.changes.set(change)?;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
 use sled::Transactional;
 use sled::transaction::ConflictableTransactionError;
 
@@ -19,9 +18,8 @@ use super::database::{Database, Trees};
 use super::index::{self, State, Totals};
 use super::limits::Limits;
 use super::sample::{Labels, NewLabels, NewSample, Sample, SampleId, milliseconds};
-use super::{StoreError, durable, envelope, sealed};
+use super::{StoreError, envelope};
 
-pub(super) const CLASSES: &str = "classes";
 pub(super) const TOTALS: &str = "totals";
 pub(super) const CHANGE: &str = "change";
 /// No database was opened so often: nothing is known to be whole.
@@ -64,12 +62,6 @@ pub(super) struct Writer {
     pub totals: Totals,
     /// How often the database had been opened when all was last known to be whole.
     pub opening: u64,
-}
-
-/// The class names beside the database, for the day when it is lost.
-#[derive(Serialize, Deserialize)]
-struct ClassFile {
-    classes: Vec<String>,
 }
 
 impl Samples {
@@ -393,54 +385,6 @@ impl Samples {
             Ok(examples)
         };
         Ok((of(State::Learn)?, of(State::Holdout)?))
-    }
-
-    /// The class names that labels count in; empty before [`Samples::set_classes`].
-    ///
-    /// # Errors
-    /// When the record is damaged.
-    pub fn classes(&self) -> Result<Vec<String>, StoreError> {
-        let told = self.db.read(|trees| match trees.meta.get(CLASSES)? {
-            Some(bytes) => envelope::open(|| "of the classes".into(), &bytes).map(Some),
-            None => Ok(None),
-        });
-        // The file beside the database is read where that can't tell, and not each time.
-        match told {
-            Ok(Some(classes)) => Ok(classes),
-            Ok(None) => Ok(self.classes_beside().unwrap_or_default()),
-            Err(error @ StoreError::Damaged(_)) => self.classes_beside().ok_or(error),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Sets the class names that labels count in.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn set_classes(&self, classes: &[String]) -> Result<(), StoreError> {
-        let file = ClassFile { classes: classes.to_vec() };
-        self.db.insist(|| {
-            durable::write(&self.classes_path(), &sealed::write(&file))?;
-            self.db.write(|trees| {
-                trees.meta.insert(CLASSES, envelope::seal(&file.classes))?;
-                Ok(())
-            })
-        })
-    }
-
-    fn classes_beside(&self) -> Option<Vec<String>> {
-        let bytes = std::fs::read(self.classes_path()).ok()?;
-        match sealed::read::<ClassFile>(&bytes) {
-            Ok(file) => Some(file.classes),
-            Err(error) => {
-                tracing::error!("{}: {error}", self.classes_path().display());
-                None
-            }
-        }
-    }
-
-    fn classes_path(&self) -> PathBuf {
-        self.db.dir().join("classes.json")
     }
 
     /// Gives a sample a record, or none, keeps index and counts in step, and writes the change's number down,

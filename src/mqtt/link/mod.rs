@@ -71,7 +71,7 @@ impl Link {
         facts: Arc<Facts>,
         on_event: impl FnMut(LinkEvent) -> Taken + Send + 'static,
     ) -> std::io::Result<Link> {
-        facts.set(settings.topics.status(), b"online".to_vec());
+        facts.set(&settings.topics.status(), b"online");
         let (state, changed) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { settings, store, facts, state, changed });
         let (connecting, publishing) = (Arc::clone(&shared), Arc::clone(&shared));
@@ -101,7 +101,7 @@ impl Link {
     /// Says `offline`, gives the outbox until `deadline` to get empty, and disconnects.
     pub fn stop(self, deadline: Instant) {
         let shared = &self.shared;
-        shared.facts.set(shared.settings.topics.status(), b"offline".to_vec());
+        shared.facts.set(&shared.settings.topics.status(), b"offline");
         let mut state = shared.lock();
         shared.changed.notify_all();
         let all_sent = |state: &State| {
