@@ -63,6 +63,7 @@ impl Core {
     /// `cmd/set`.
     pub(super) fn set(&mut self, arguments: SetArguments) -> Result<Value, String> {
         let mut remote = self.remote.clone();
+        let asked: Vec<String> = arguments.keys.keys().cloned().collect();
         for (name, value) in arguments.keys {
             if name.starts_with("train.") && !self.config.train.allow_remote {
                 return Err(format!("{name}: this device's runs are its own affair (train.allow_remote)"));
@@ -72,7 +73,11 @@ impl Core {
         let mut changes = Changes::default();
         if remote != self.remote {
             let (new, faults) = (self.read_config)(&remote)?;
-            if let Some(fault) = faults.first() {
+            // What was set earlier may be overruled on the device since.
+            let is_about_this = |fault: &&Fault| {
+                fault.place == Origin::Set || fault.key.as_ref().is_some_and(|key| asked.contains(key))
+            };
+            if let Some(fault) = faults.iter().find(is_about_this) {
                 return Err(format!("{fault}; nothing is changed"));
             }
             remote.save(&self.config.state_dir).map_err(|error| {
