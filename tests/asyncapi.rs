@@ -138,15 +138,21 @@ fn all_that_a_daemon_writes_fits() {
     device.start();
     watcher.wait("the daemon to be online", is_online);
     device.label_all(&watcher);
-    for command in ["capture", "pause", "resume", "cancel", "promote", "rollback", "label"] {
+    for command in ["capture", "pause", "resume", "cancel", "promote", "rollback", "label", "class"] {
         let answer = watcher.command(ROOT, command, "bad", json!({}));
         assert_eq!(answer["status"], "failed", "{answer}");
     }
     let ended = watcher.command(ROOT, "train", "t1", json!({}));
     assert_eq!(ended["result"]["promoted"], true, "{ended}");
-    for (command, arguments) in
-        [("rollback", json!({})), ("promote", json!({"slot": 1})), ("state", json!({}))]
-    {
+    for (command, arguments) in [
+        ("rollback", json!({})),
+        ("promote", json!({"slot": 1})),
+        ("evaluate", json!({"slot": 0})),
+        ("class", json!({"add": "hen"})),
+        ("set", json!({"keys": {"train.epochs": 7}})),
+        ("export", json!({})),
+        ("state", json!({})),
+    ] {
         let answer = watcher.command(ROOT, command, "good", arguments);
         assert_eq!(answer["status"], "successful", "{answer}");
     }

@@ -12,11 +12,11 @@ One TOML file, `/etc/graftd/graftd.toml` unless `--config` names another. Every 
 
 - `graftd init` looks at the machine and writes the file, with every key and its meaning in comments. It never writes over one that is there, unless `--force` says so.
 - `graftd config check [FILE]` names all that is wrong, with file, line and what to write, and looks at what the file names: the base, folders, the password's file, the camera, the library. Exit code 2 when something is wrong; what may be meant so is a warning.
-- `graftd config show` prints what holds, and where each value comes from: file and line, variable, option or default. Passwords are left out.
+- `graftd config show` prints what holds, and where each value comes from: file and line, variable, option, what was set, or default. Passwords are left out.
 
-What wins: an option of the command line, then an environment variable, then the file, then the default. The variable of `camera.fps` is `GRAFTD_CAMERA__FPS`: capitals, and two underscores between table and key. Its value is the text itself or TOML (`GRAFTD_TRAIN__CPUS='[2, 3]'`). A variable with two underscores that is no key is an error.
+What wins: an option of the command line, then an environment variable, then what was set from afar (`set` over MQTT or the API, kept in the state's `set.json`), then the file, then the default. The variable of `camera.fps` is `GRAFTD_CAMERA__FPS`: capitals, and two underscores between table and key. Its value is the text itself or TOML (`GRAFTD_TRAIN__CPUS='[2, 3]'`). A variable with two underscores that is no key is an error.
 
-*Live* says whether the key can be applied while the daemon runs; the others need its restart.
+*Live* says whether the key can be applied while the daemon runs; the others need its restart. *Set* ones can also be set from afar.
 ";
 
 /// The page, as it stands in `docs/configuration.md`.
@@ -44,7 +44,11 @@ pub fn page() -> String {
 
 fn row(key: &Key, default: &str) -> String {
     let name = key.parted().1;
-    let live = if key.live { "yes" } else { "no" };
+    let live = match (key.live, key.is_settable()) {
+        (_, true) => "yes, set",
+        (true, false) => "yes",
+        (false, false) => "no",
+    };
     let says = match key.instead {
         Some(instead) => format!("An older name of `{instead}`. {}", key.says),
         None => key.says.to_owned(),

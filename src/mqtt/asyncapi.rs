@@ -205,7 +205,10 @@ fn topics() -> Vec<Topic> {
     for command in COMMANDS {
         let arguments = match command {
             "label" => json!({"sample": sample, "boxes": []}),
-            "promote" => json!({"slot": 1}),
+            "promote" | "evaluate" => json!({"slot": 1}),
+            "class" => json!({"rename": "weed", "to": "charlock"}),
+            "set" => json!({"keys": {"train.epochs": 20}}),
+            "export" => json!({"format": "yolo"}),
             _ => json!({}),
         };
         let mut init = arguments.clone();

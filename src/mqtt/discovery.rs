@@ -38,7 +38,13 @@ impl Discovery {
     /// Where the announcement goes.
     pub fn topic(&self) -> String {
         // A name may have a point, this part of the topic may not.
-        format!("{}/device/{}/config", self.prefix, self.id.replace('.', "_dot_"))
+        const POINT: &str = "_dot_";
+        let mut object = self.id.replace('.', POINT);
+        if self.id.contains(POINT) {
+            // Another device's name may have a point there.
+            object += &format!("-{:08x}", crc32fast::hash(self.id.as_bytes()));
+        }
+        format!("{}/device/{object}/config", self.prefix)
     }
 
     /// Where Home Assistant says that it has started: `online`.
@@ -227,6 +233,8 @@ mod tests {
             prefix: "homeassistant".into(),
         };
         assert_eq!(discovery.topic(), "homeassistant/device/graftd-barn_dot_7/config");
+        let other = Discovery { id: "graftd-barn_dot_7".into(), ..discovery.clone() };
+        assert_ne!(other.topic(), discovery.topic());
         let all = discovery.announcement(|_| true, true);
         let ids: Vec<&Value> =
             all["cmps"].as_object().expect("entities").values().map(|e| &e["unique_id"]).collect();
