@@ -96,6 +96,37 @@ fn a_client_certificate_lets_the_device_in() {
 }
 
 #[test]
+fn a_device_is_looked_at_from_afar_over_tls() {
+    let mut farm = Farm::new("topic readwrite graftd/test/#\n\nuser farmer\ntopic read graftd/test/#");
+    for name in ["device", "farmer"] {
+        farm.authority.sign(name, name);
+    }
+    farm.configure("farm.pem", Some("device"), "");
+    let watcher = farm.watcher();
+    farm.daemon.start();
+    watcher.wait("the daemon to be online", is_online);
+    let broker = format!("mqtts://localhost:{}", farm.broker.port);
+    let status = |more: &[&str]| {
+        let mut command = support::graftd();
+        command.current_dir(farm.folder.path()).args(["status", "--device", "test", "--broker", &broker]);
+        let output = command.args(more).output().unwrap();
+        let words = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.success(), words.concat())
+    };
+    let ours = ["--client-cert", "farmer.crt", "--client-key", "farmer.key"];
+    let (is_good, page) = status(&[&["--ca-file", "farm.pem"], &ours[..]].concat());
+    assert!(is_good && page.contains("slot 0"), "{page}");
+    for (more, words) in [
+        (vec!["--ca-file", "farm.pem"], "--client-cert"),
+        (ours.to_vec(), "--ca-file"),
+        (vec!["--ca-file", "nobody.pem"], "--ca-file nobody.pem"),
+    ] {
+        let (is_good, said) = status(&more);
+        assert!(!is_good && said.contains(words) && !said.contains("mqtt."), "{more:?}: {said}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_certificates_is_told_and_mended_without_a_restart() {
     for version in [3, 5] {
         let mut farm = Farm::new("topic readwrite graftd/test/#");

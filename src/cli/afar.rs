@@ -4,14 +4,14 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::config::Broker;
-use crate::mqtt::{Afar, AfarError, Topics};
+use crate::mqtt::{Afar, AfarError, TlsFiles, Topics};
 
 use super::failure::Failure;
 
 /// Arguments of what can look at a device from afar.
 #[derive(clap::Args)]
 pub(super) struct AfarArgs {
-    /// Look at a device behind this broker, `mqtt://[user@]host[:port]`.
+    /// Look at a device behind this broker, `mqtt://[user@]host[:port]`, or `mqtts://` over TLS.
     #[arg(long, value_name = "URL", requires = "device")]
     pub broker: Option<Broker>,
     /// The device's name, as in its configuration.
@@ -23,6 +23,15 @@ pub(super) struct AfarArgs {
     /// A file whose first line is the password that goes with the broker's user.
     #[arg(long, value_name = "FILE", requires = "broker")]
     password_file: Option<PathBuf>,
+    /// Certificates of the authorities that may vouch for the broker, PEM; without it those of the system.
+    #[arg(long, value_name = "FILE", requires = "broker")]
+    ca_file: Option<PathBuf>,
+    /// Our certificate, where the broker wants to see one, PEM.
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
 }
 
 impl AfarArgs {
@@ -41,7 +50,11 @@ impl AfarArgs {
             }
             None => None,
         };
-        Ok(Some(Afar::new(broker.clone(), password, topics, filters)))
+        let tls = TlsFiles {
+            ca: self.ca_file.clone(),
+            client: self.client_cert.clone().zip(self.client_key.clone()),
+        };
+        Ok(Some(Afar::new(broker.clone(), password, tls, topics, filters)?))
     }
 
     /// The device's name.

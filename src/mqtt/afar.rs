@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::config::Broker;
 
+use super::tls::{self, TlsFiles};
 use super::topics::Topics;
 
 const CONNECT_TIMEOUT_SECONDS: u64 = 5;
@@ -39,11 +40,22 @@ pub struct Afar {
     filters: Vec<String>,
     client: Client,
     connection: Connection,
+    tls: TlsFiles,
 }
 
 impl Afar {
-    /// Will listen to what matches these filters, below the device's root.
-    pub fn new(broker: Broker, password: Option<String>, topics: Topics, filters: &[&str]) -> Self {
+    /// Will listen to what matches these filters, below the device's root. The files are those of TLS, where the
+    /// broker's address asks for it.
+    ///
+    /// # Errors
+    /// When one of the files can't be used.
+    pub fn new(
+        broker: Broker,
+        password: Option<String>,
+        tls: TlsFiles,
+        topics: Topics,
+        filters: &[&str],
+    ) -> Result<Self, AfarError> {
         // Another client may look at the same device at the same time.
         let id = format!("graftd-look-{}", Uuid::now_v7().simple());
         let mut options = MqttOptions::new(id, &broker.host, broker.port);
@@ -52,10 +64,17 @@ impl Afar {
         if let Some(user) = &broker.user {
             options.set_credentials(user, password.unwrap_or_default());
         }
+        if broker.tls {
+            let transport = tls.transport().map_err(|error| AfarError {
+                broker: broker.clone(),
+                reason: as_options(&error.to_string()),
+            })?;
+            options.set_transport(transport);
+        }
         let filters = filters.iter().map(|filter| topics.absolute(filter)).collect();
         let (client, mut connection) = Client::new(options, 16);
         connection.eventloop.network_options.set_connection_timeout(CONNECT_TIMEOUT_SECONDS);
-        Afar { broker, topics, filters, client, connection }
+        Ok(Afar { broker, topics, filters, client, connection, tls })
     }
 
     /// The next message until `deadline`; none when there is none.
@@ -68,7 +87,7 @@ impl Afar {
             match self.connection.recv_timeout(left.max(Duration::from_millis(1))) {
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => return Err(self.error("the connection has ended")),
-                Ok(Err(error)) => return Err(self.error(words(&error))),
+                Ok(Err(error)) => return Err(self.error(self.words(&error))),
                 Ok(Ok(Event::Incoming(Packet::ConnAck(_)))) => {
                     let filters = self.filters.iter();
                     let filters =
@@ -93,13 +112,27 @@ impl Afar {
     fn error(&self, reason: impl std::fmt::Display) -> AfarError {
         AfarError { broker: self.broker.clone(), reason: reason.to_string() }
     }
+
+    fn words(&self, error: &ConnectionError) -> String {
+        if let Some(cause) = tls::find(error) {
+            return as_options(&tls::advice(cause, &self.broker.host, &self.tls));
+        }
+        match error {
+            ConnectionError::ConnectionRefused(code) => {
+                format!("it refuses us ({code:?}); name a user in --broker and give --password-file")
+            }
+            other => format!("{other}; is it running, and can it be reached from here?"),
+        }
+    }
 }
 
-fn words(error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::ConnectionRefused(code) => {
-            format!("it refuses us ({code:?}); name a user in --broker and give --password-file")
-        }
-        other => format!("{other}; is it running, and can it be reached from here?"),
-    }
+/// What is said with the configuration's keys, said with the options of the command line.
+fn as_options(text: &str) -> String {
+    let options = [
+        ("mqtt.ca_file", "--ca-file"),
+        ("mqtt.client_cert", "--client-cert"),
+        ("mqtt.client_key", "--client-key"),
+        ("mqtt.broker", "--broker"),
+    ];
+    options.into_iter().fold(text.to_owned(), |text, (key, option)| text.replace(key, option))
 }

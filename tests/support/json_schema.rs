@@ -44,8 +44,12 @@ fn fault_at(root: &Value, place: &str, schema: &Value, value: &Value) -> Option<
                     .collect();
                 return faults.map(|faults| format!("none of: {}", faults.join(" | ")));
             }
-            "minLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 >= rule.as_u64().expect("a number")),
-            "maxLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 <= rule.as_u64().expect("a number")),
+            "minLength" => value
+                .as_str()
+                .is_none_or(|text| text.chars().count() as u64 >= rule.as_u64().expect("a number")),
+            "maxLength" => value
+                .as_str()
+                .is_none_or(|text| text.chars().count() as u64 <= rule.as_u64().expect("a number")),
             "required" => {
                 let missing = rule
                     .as_array()
