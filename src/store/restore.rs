@@ -6,9 +6,10 @@
 use std::collections::HashSet;
 
 use super::blobs::{BlobFile, hex};
+use super::classes::CLASSES;
 use super::index::{self, Totals};
 use super::sample::{Sample, SampleId};
-use super::samples::{CHANGE, CLASSES, Samples, TOTALS, Writer, change_in};
+use super::samples::{CHANGE, Samples, TOTALS, Writer, change_in};
 use super::{StoreError, durable, envelope};
 
 /// What a restoration did.
