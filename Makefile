@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host torture fuzz selection exports forgetting peers peers-cost fmt doc lib venv
+.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host bench-writes memory-test test-rtsp torture fuzz selection exports forgetting peers peers-cost fmt doc lib venv
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -31,6 +31,23 @@ bench-store: ## measure the store as it grows to 100,000 samples (ARGS="/var/tmp
 bench-guest: ## measure what a run costs detection beside it (ARGS="yolo11n.onnx 320")
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench guest -- $(ARGS)
+
+bench-writes: ## count the bytes that go to a card, per kept frame and idle hour (ARGS="1000 3600")
+	@scripts/setup.sh test
+	@scripts/fetch-onnxruntime.sh
+	cargo bench --bench board -- writes $(ARGS)
+
+memory-test: ## run the daemon in 150 MB and with runs in 300 MB, an hour each, as root (ARGS="10 yolo11n.onnx 320")
+	@scripts/setup.sh test
+	@scripts/fetch-onnxruntime.sh
+	cargo bench --bench board -- memory $(ARGS)
+
+test-rtsp: ## test RTSP cameras, which are no part of the default build and need a C++ compiler
+	@scripts/setup.sh test
+	@scripts/fetch-onnxruntime.sh
+	cargo clippy --quiet --all-targets --features rtsp -- -D warnings
+	cargo test --features rtsp --lib capture::
+	cargo test --features rtsp --test cameras
 
 bench-host: ## measure the host's hot path: times, and instruction counts under callgrind
 	cargo bench --bench hot_path

@@ -6,13 +6,14 @@
 mod support;
 
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::broker::{Mosquitto, Watcher, wait_until};
 use support::http::{Camera, Mode};
-use support::{drawn, goldens, graftd};
+use support::port::Port;
+use support::service::Service;
+use support::{drawn, goldens};
 
 const ROOT: &str = "graftd/cameras";
 /// A fault must be told within so long: the 5 s that are promised, and as much again for a busy machine.
@@ -23,10 +24,11 @@ const USER: &str = "Basic YmFybjpzZUBjcmV0";
 
 /// A device, its broker, and somebody who watches.
 struct Device {
+    // Dropped first: it writes into the folder.
+    daemon: Service,
     folder: tempfile::TempDir,
     _broker: Mosquitto,
     watcher: Watcher,
-    daemon: Option<Child>,
     commands: u32,
 }
 
@@ -44,7 +46,8 @@ impl Device {
             broker.url()
         );
         std::fs::write(folder.path().join("graftd.toml"), text).unwrap();
-        let mut device = Device { folder, _broker: broker, watcher, daemon: None, commands: 0 };
+        let daemon = Service::new(folder.path());
+        let mut device = Device { daemon, folder, _broker: broker, watcher, commands: 0 };
         device.start();
         device
     }
@@ -54,24 +57,17 @@ impl Device {
     }
 
     fn start(&mut self) {
-        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
-        let mut command = graftd();
-        command.arg("run").arg("--config").arg(self.path("graftd.toml")).stderr(log).stdout(Stdio::null());
-        self.daemon = Some(command.spawn().unwrap());
+        self.daemon.start();
         let is_online = |topic: &str, value: &Value| topic == format!("{ROOT}/status") && value == "online";
         self.watcher.wait("the daemon to be online", is_online);
     }
 
     fn end(&mut self) {
-        let mut daemon = self.daemon.take().unwrap();
-        let kill =
-            std::process::Command::new("kill").args(["-TERM", &daemon.id().to_string()]).status().unwrap();
-        assert!(kill.success());
-        assert_eq!(daemon.wait().unwrap().code(), Some(0), "{}", self.log());
+        assert_eq!(self.daemon.end("-TERM"), Some(0), "{}", self.log());
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+        self.daemon.log()
     }
 
     fn command(&mut self, command: &str) -> Value {
@@ -120,30 +116,19 @@ impl Device {
     }
 }
 
-impl Drop for Device {
-    fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
-    }
-}
-
 /// Every fault is told, and what comes after it is well. After some of them the daemon is started again: the
 /// pauses between tries grow with each fault.
-fn goes_through(path: &str, faults: &[(Mode, &str)]) {
-    let mut camera = Camera::start(Some(USER));
-    let source = format!("http://barn:se%40cret@{}{path}", camera.address());
+fn goes_through<M>(camera: &mut Port<M>, source: &str, fine: M, faults: &[(M, &str)]) -> Device
+where
+    M: Copy + PartialEq + Send + 'static,
+{
     let mut device = Device::new(&format!("source = {source:?}\nfps = 4.0"));
     for faults in faults.chunks(FAULTS_IN_A_ROW) {
         device.is_back();
         for (mode, word) in faults {
             camera.set(*mode);
             device.is_away(word);
-            camera.set(Mode::Fine);
+            camera.set(fine);
             device.is_back();
         }
         device.end();
@@ -158,12 +143,18 @@ fn goes_through(path: &str, faults: &[(Mode, &str)]) {
         assert!(!told.contains("cret") && !told.contains("barn:"), "{told}");
         assert!(!told.contains("YmFybj"), "{told}");
     }
-    device.end();
+    device
+}
+
+fn over_http(path: &str, faults: &[(Mode, &str)]) {
+    let mut camera = Camera::start(Some(USER));
+    let source = format!("http://barn:se%40cret@{}{path}", camera.address());
+    goes_through(&mut camera, &source, Mode::Fine, faults).end();
 }
 
 #[test]
 fn snapshots_that_fail_in_every_way() {
-    goes_through(
+    over_http(
         "/snapshot",
         &[
             (Mode::StallsInFrame, "nothing has come from it"),
@@ -181,7 +172,7 @@ fn snapshots_that_fail_in_every_way() {
 
 #[test]
 fn streams_that_fail_in_every_way() {
-    goes_through(
+    over_http(
         "/stream",
         &[
             (Mode::StallsInFrame, "nothing has come from it"),
@@ -304,58 +295,75 @@ fn a_camera_of_the_kernels_gives_frames() {
 }
 
 #[cfg(feature = "rtsp")]
-#[test]
-fn rtsp_streams_that_fail() {
-    use support::rtsp::{Mode, RtspCamera};
-    let camera = RtspCamera::start(USER);
-    let source = format!("rtsp://barn:se%40cret@127.0.0.1:{}/live", camera.port);
-    let mut device = Device::new(&format!("source = {source:?}\nfps = 4.0"));
-    for (mode, word) in [
-        (Mode::Stalls, "no frame has come"),
-        (Mode::BreaksOff, "stream ended"),
-        (Mode::Other, "it gives h265"),
-        (Mode::NoKeyFrames, "key frames"),
-    ] {
+mod rtsp {
+    use super::*;
+    use graftd::picture::Picture;
+    use support::rtsp::{Login, Mode, RtspCamera};
+
+    fn source(camera: &RtspCamera, password: &str) -> String {
+        format!("rtsp://barn:{password}@{}/live", camera.address())
+    }
+
+    #[test]
+    fn streams_that_fail_in_every_way() {
+        let mut camera = RtspCamera::start(Login::Digest);
+        let source = source(&camera, "se%40cret");
+        let faults = [
+            (Mode::Stalls, "no frame has come"),
+            (Mode::BreaksOff, "stream ended"),
+            (Mode::Other, "it gives h265"),
+            (Mode::NoKeyFrames, "key frames"),
+            (Mode::Noise, "stream broke"),
+            (Mode::Garbage, "nothing but garbage"),
+            (Mode::Sound, "it gives no video"),
+            (Mode::NoSuchStream, "is the path right"),
+            (Mode::Silent, "does not answer in time"),
+        ];
+        let mut device = goes_through(&mut camera, &source, Mode::Fine, &faults);
+        // A key frame that is late is waited for.
+        camera.set(Mode::LateKeyFrame);
+        device.is_away("stream ended");
         let state = device.is_back();
         assert_eq!(state["camera_gives"], "H.264 of 160×120", "{state}");
-        if matches!(mode, Mode::Stalls | Mode::BreaksOff) {
-            camera.set(mode);
-            device.is_away(word);
-        } else {
-            // It is so from the next start of the stream.
-            camera.set(Mode::BreaksOff);
-            device.is_away("stream ended");
-            camera.set(mode);
-            device.state(word, |state| {
-                state["camera_trouble"]["reason"].as_str().is_some_and(|r| r.contains(word))
-            });
-        }
-        camera.set(Mode::Fine);
-        device.is_back();
-        // Pauses between tries grow with each fault.
         device.end();
-        device.start();
+        what_is_kept_is_what_was_drawn(&device);
     }
-    // A key frame that is late is waited for.
-    camera.set(Mode::BreaksOff);
-    device.is_away("stream ended");
-    camera.set(Mode::LateKeyFrame);
-    device.is_back();
-    // What was drawn is what was kept: a light box on blue.
-    let sample = device.sample();
-    let kept = std::fs::read_dir(device.path("state/blobs")).unwrap().flatten();
-    let files = kept.filter_map(|entry| std::fs::read_dir(entry.path()).ok()).flatten().flatten();
-    let picture = files
-        .map(|file| file.path())
-        .find(|path| path.extension().is_none_or(|extension| extension != "json"))
-        .map(|path| graftd::picture::Picture::open(&path).unwrap())
-        .unwrap();
-    assert_eq!((sample["width"].as_u64(), picture.width()), (Some(160), 160));
-    let near = |found: &[u8], wanted: [u8; 3]| {
-        found.iter().zip(wanted).all(|(&found, wanted)| found.abs_diff(wanted) < 40)
-    };
-    assert!(near(&picture.rgb()[..3], [30, 40, 160]), "{:?}", &picture.rgb()[..3]);
-    assert!(picture.rgb().chunks(3).any(|pixel| near(pixel, [220, 210, 60])));
-    assert!(!device.log().contains("cret") && !device.log().contains("barn:"), "{}", device.log());
-    device.end();
+
+    /// A light box on blue.
+    fn what_is_kept_is_what_was_drawn(device: &Device) {
+        let folders = std::fs::read_dir(device.path("state/blobs")).unwrap().flatten();
+        let files = folders.filter_map(|entry| std::fs::read_dir(entry.path()).ok()).flatten().flatten();
+        let frames =
+            files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "jpg"));
+        let pictures: Vec<Picture> = frames.map(|path| Picture::open(&path).unwrap()).collect();
+        assert!(!pictures.is_empty());
+        let near = |found: &[u8], wanted: [u8; 3]| {
+            found.iter().zip(wanted).all(|(&found, wanted)| found.abs_diff(wanted) < 40)
+        };
+        for picture in pictures {
+            assert_eq!((picture.width(), picture.height()), (160, 120));
+            assert!(near(&picture.rgb()[..3], [30, 40, 160]), "{:?}", &picture.rgb()[..3]);
+            let light = picture.rgb().chunks(3).filter(|pixel| near(pixel, [220, 210, 60])).count();
+            assert!((1000..2000).contains(&light), "{light} pixels of the box");
+        }
+    }
+
+    #[test]
+    fn a_wrong_password_is_said_to_be_one_and_a_missing_one_asked_for() {
+        for login in [Login::Basic, Login::Digest] {
+            let camera = RtspCamera::start(login);
+            let mut device = Device::new(&format!("source = {:?}", source(&camera, "wrong")));
+            device.is_away("refuses the user or the password");
+            assert!(!device.log().contains("wrong@"), "{}", device.log());
+            let source = format!("rtsp://{}/live", camera.address());
+            let mut device = Device::new(&format!("source = {source:?}"));
+            device.is_away("wants a user and a password");
+        }
+        for login in [Login::Nobody, Login::Basic] {
+            let camera = RtspCamera::start(login);
+            let mut device = Device::new(&format!("source = {:?}\nfps = 4.0", source(&camera, "se%40cret")));
+            device.is_back();
+            device.end();
+        }
+    }
 }

@@ -10,10 +10,10 @@ use ureq::Agent;
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::Uri;
 
-use super::jpeg::whole;
 use super::multipart::Parts;
 use super::spec::{parted, redacted};
 use super::{CaptureError, Frame, Image, Next, Source};
+use crate::picture;
 
 /// For finding it, for its answer, and between two pieces of it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -139,7 +139,7 @@ impl HttpCamera {
 
 impl Source for HttpCamera {
     fn next(&mut self) -> Result<Next, CaptureError> {
-        let bytes = match &mut self.stream {
+        let mut bytes = match &mut self.stream {
             Some(parts) => match newest(parts, &mut self.last) {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Err(self.fail("its stream ended".into())),
@@ -154,11 +154,12 @@ impl Source for HttpCamera {
             },
         };
         let source = self.shown.clone();
-        match whole(bytes) {
-            Ok(bytes) => {
+        match picture::whole(&bytes).map(<[u8]>::len) {
+            Ok(end) => {
+                bytes.truncate(end);
                 Ok(Next::Frame(Frame { image: Image::Encoded(bytes), taken: SystemTime::now(), source }))
             }
-            Err(reason) => Err(CaptureError::Frame { name: source, reason }),
+            Err(cut) => Err(CaptureError::Frame { name: source, reason: cut.to_string() }),
         }
     }
 

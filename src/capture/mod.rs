@@ -3,7 +3,6 @@
 mod devices;
 mod folder;
 mod http;
-mod jpeg;
 mod multipart;
 #[cfg(feature = "rtsp")]
 mod rtsp;

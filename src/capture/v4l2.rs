@@ -17,8 +17,8 @@ use v4l::video::Capture;
 use v4l::video::capture::Parameters;
 use v4l::{Device, Format, FourCC};
 
-use super::jpeg::whole;
 use super::{CaptureError, Frame, Image, Next, Source, Wishes};
+use crate::picture;
 
 /// A frame must come within so long.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -95,7 +95,7 @@ impl V4l2Camera {
             return Err(refuse("the driver says that it is damaged".into()));
         }
         let image = if format.fourcc == MJPG {
-            Image::Encoded(whole(bytes.to_vec()).map_err(refuse)?)
+            Image::Encoded(picture::whole(bytes).map_err(|cut| refuse(cut.to_string()))?.to_vec())
         } else {
             let packed = rows(bytes, format).ok_or_else(|| refuse(format!("cut short at {used} bytes")))?;
             Image::Yuyv(packed, format.width, format.height)

@@ -1,6 +1,7 @@
-//! What `graftd init` finds on this machine.
+//! What `graftd init` and `graftd doctor` find on this machine.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ impl Machine {
             device: device_name(&rustix::system::uname().nodename().to_string_lossy()),
             cameras: capture::devices(Path::new("/dev")),
             library: runtime::library(None).ok(),
-            broker: listens(&Broker::default()),
+            broker: reach(&Broker::default()).is_ok(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             base: base.or_else(|| Share::find().ok().map(|share| share.base())),
             state_dir: state_dirs.into_iter().flatten().find(|folder| writable(folder).is_ok()),
@@ -66,9 +67,19 @@ fn device_name(host: &str) -> String {
     if name.is_empty() || name == "localhost" { Config::default().device } else { name }
 }
 
-fn listens(broker: &Broker) -> bool {
-    let address = broker.host.parse().map(|host| SocketAddr::new(host, broker.port));
-    address.is_ok_and(|address| TcpStream::connect_timeout(&address, PATIENCE).is_ok())
+/// Whether something listens where a broker does.
+///
+/// # Errors
+/// Why not.
+pub(super) fn reach(broker: &Broker) -> io::Result<()> {
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    for address in (broker.host.as_str(), broker.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 #[cfg(test)]
@@ -95,8 +106,8 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let broker = Broker { port, ..Broker::default() };
-        assert!(listens(&broker));
+        assert!(reach(&broker).is_ok());
         drop(listener);
-        assert!(!listens(&broker));
+        assert!(reach(&broker).is_err());
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod curve;
 mod demo;
 mod detect;
+mod doctor;
 mod eval;
 mod exchange;
 mod failure;
@@ -51,6 +52,8 @@ enum Command {
     Demo(demo::Args),
     /// Look at this machine and write a commented configuration.
     Init(init::Args),
+    /// Look at this machine and say what is fine and what to do about the rest.
+    Doctor(doctor::Args),
     /// Check the configuration, or show what holds and why.
     Config(config::Args),
     /// Run the daemon.
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Status(args) => status::run(&args),

@@ -55,6 +55,11 @@ impl DeviceArgs {
         &self.config
     }
 
+    /// Where the options say that the state lies.
+    pub fn state_dir(&self) -> Option<&Path> {
+        self.state_dir.as_deref()
+    }
+
     /// The state of a device that is there already; a state directory that is named needs no configuration.
     pub fn device(&self) -> Result<Device, Failure> {
         let config = match self.state_dir {

@@ -80,7 +80,7 @@ impl CameraConfig {
 
     /// Relative folders are relative to `folder`; the older key becomes the newer.
     pub(super) fn paths_from(&mut self, folder: &Path) {
-        let older = self.folder.take().map(SourceSpec::Folder);
-        self.source = self.source.take().or(older).map(|source| source.below(folder));
+        self.source = self.source().map(|source| source.below(folder));
+        self.folder = None;
     }
 }

@@ -1,9 +1,11 @@
 //! A picture in memory: 8-bit RGB, decoded from JPEG or PNG.
 
 mod draw;
+mod jpeg;
 mod thumbnail;
 
 pub use draw::{Colour, TRUTH, class_colour};
+pub use jpeg::{CutShort, whole};
 pub use thumbnail::{ALIKE, Levelled, Thumbnail};
 
 use std::io::Cursor;

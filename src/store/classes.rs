@@ -125,6 +125,11 @@ impl Samples {
     }
 }
 
+/// The names of classes that labels cover.
+pub(super) fn names_of(numbers: &[u32], classes: &[String]) -> Vec<String> {
+    numbers.iter().filter_map(|&number| classes.get(number as usize).cloned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

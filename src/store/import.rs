@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::dataset::{Collection, Entry, Fault, Item, Split, Told};
 use crate::label::{LabelBox, Provenance};
-use crate::picture::Picture;
+use crate::picture::{self, Picture};
 
+use super::classes::names_of;
 use super::sample::{Interest, Labels, NewLabels, NewSample, Sample, SampleId};
-use super::samples::names_of;
 use super::{Samples, StoreError};
 
 /// A picture's file may be so large, bytes.
@@ -120,7 +120,7 @@ impl Samples {
             }
             return Ok(());
         }
-        if is_cut_short(&bytes) {
+        if picture::whole(&bytes).is_err() {
             return Err(fault("the file ends in the middle of the picture; copy it again".into()));
         }
         let picture = Picture::decode(&bytes).map_err(|error| fault(error.to_string()))?;
@@ -207,13 +207,6 @@ fn labels_of(entry: &Entry, numbers: &[u32], number: &impl Fn(&String) -> Option
         provenance: entry.told.provenance.unwrap_or(Provenance::Import),
         holdout: entry.split.map(|split| split != Split::Train).or(entry.told.holdout),
     }
-}
-
-/// Whether a JPEG's end is missing, which decoders fill with grey and say nothing.
-fn is_cut_short(bytes: &[u8]) -> bool {
-    // A thumbnail in front has an end of its own; some programs write a little behind the picture's.
-    let tail = &bytes[bytes.len().saturating_sub(4096)..];
-    bytes.starts_with(b"\xff\xd8") && !tail.windows(2).any(|marker| marker == b"\xff\xd9")
 }
 
 fn is_same(old: &Labels, new: &NewLabels) -> bool {

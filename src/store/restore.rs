@@ -60,6 +60,7 @@ impl Samples {
         })?;
         self.changes.set(change)?;
         *writer = Writer { last, change, totals, opening };
+        self.show(totals);
         let Done { records, copies, forgotten, set_aside } = done;
         if records + copies + forgotten + set_aside > 0 {
             tracing::warn!(

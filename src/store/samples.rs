@@ -1,21 +1,16 @@
-//! The samples: kept, labelled, listed, counted.
+//! The samples as they change: kept, labelled, forgotten.
 
-use std::collections::VecDeque;
-use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use sled::Transactional;
 use sled::transaction::ConflictableTransactionError;
 
-use crate::dataset::Example;
-use crate::files::free_space;
-
-use super::blobs::{Blobs, hex};
+use super::blobs::Blobs;
 use super::changes::Changes;
 use super::database::{Database, Trees};
-use super::index::{self, State, Totals};
+use super::index::{self, Totals};
 use super::limits::Limits;
 use super::sample::{Labels, NewLabels, NewSample, Sample, SampleId, milliseconds};
 use super::{StoreError, envelope};
@@ -24,21 +19,6 @@ pub(super) const TOTALS: &str = "totals";
 pub(super) const CHANGE: &str = "change";
 /// No database was opened so often: nothing is known to be whole.
 const NEVER: u64 = 0;
-/// Records that are read at a time when all are gone through.
-const PAGE: usize = 64;
-
-/// How many samples there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// All of them.
-    pub samples: u64,
-    /// Labelled, to learn from.
-    pub labelled: u64,
-    /// Labelled, to measure on.
-    pub holdout: u64,
-    /// What their frames take, bytes.
-    pub bytes: u64,
-}
 
 /// The kept frames.
 #[derive(Debug)]
@@ -46,9 +26,11 @@ pub struct Samples {
     pub(super) db: Database,
     pub(super) blobs: Blobs,
     pub(super) changes: Changes,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// One writer at a time: a record and the copy beside its frame must tell the same.
     writer: Mutex<Writer>,
+    /// How many there are, for whoever only wants to know: the writer may go through everything.
+    pub(super) shown: Mutex<Totals>,
 }
 
 /// What the next change goes on from.
@@ -79,6 +61,7 @@ impl Samples {
             changes: Changes::open(db.dir())?,
             limits: limits.clone(),
             writer: Mutex::default(),
+            shown: Mutex::default(),
         };
         let (change, totals, last) =
             db.read(|trees| Ok((change_in(trees)?, totals_in(trees)?, trees.samples.last()?)))?;
@@ -86,6 +69,7 @@ impl Samples {
             (Some(totals), Some(change)) if !restore && samples.changes.get() == Some(change) => {
                 let last = last.and_then(|(key, _)| uuid::Uuid::from_slice(&key).ok()).map(SampleId);
                 *samples.writer() = Writer { last, change, totals, opening: db.opening() };
+                samples.show(totals);
             }
             _ => samples.restore(&mut samples.writer())?,
         }
@@ -197,7 +181,7 @@ impl Samples {
         self.forget(&mut writer, &sample)
     }
 
-    fn forget(&self, writer: &mut Writer, sample: &Sample) -> Result<(), StoreError> {
+    pub(super) fn forget(&self, writer: &mut Writer, sample: &Sample) -> Result<(), StoreError> {
         self.begin(writer)?;
         // A record without copy and frame is one that was being deleted.
         let is_alone = self.blobs.is_alone(sample)?;
@@ -222,169 +206,6 @@ impl Samples {
         self.be_whole(writer)?;
         writer.change += 1;
         self.changes.set(writer.change)
-    }
-
-    /// Makes room for a frame, or says why there is none.
-    fn make_room(&self, writer: &mut Writer, bytes: u64) -> Result<(), StoreError> {
-        let dir = self.db.dir();
-        let floor = self.limits.min_free();
-        while writer.totals.samples() >= self.limits.max_samples
-            || writer.totals.bytes + bytes > self.limits.max_bytes()
-        {
-            let Some(first) = self.first_to_go()? else {
-                return Err(StoreError::LabelsFill {
-                    samples: writer.totals.samples(),
-                    mb: writer.totals.bytes >> 20,
-                });
-            };
-            tracing::debug!("sample {first} makes room");
-            let sample = self.get(first)?;
-            self.forget(writer, &sample)?;
-        }
-        match free_space(dir) {
-            Some(free) if free < floor + bytes => Err(StoreError::Full {
-                path: dir.to_owned(),
-                free_mb: free >> 20,
-                floor_mb: self.limits.min_free_mb,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn first_to_go(&self) -> Result<Option<SampleId>, StoreError> {
-        let may_go: &[State] = match self.limits.drop_labelled {
-            true => &[State::Unlabelled, State::Learn, State::Holdout],
-            false => &[State::Unlabelled],
-        };
-        self.db.read(|trees| {
-            for state in may_go {
-                if let Some(entry) = trees.by_state.scan_prefix(state.prefix()).next() {
-                    return index::id_in(&entry?.0).map(Some);
-                }
-            }
-            Ok(None)
-        })
-    }
-
-    /// One sample.
-    ///
-    /// # Errors
-    /// When there is no such sample or its record is damaged.
-    pub fn get(&self, id: SampleId) -> Result<Sample, StoreError> {
-        self.db.read(|trees| {
-            let bytes = trees.samples.get(id.0.as_bytes())?.ok_or(StoreError::NoSample(id))?;
-            envelope::open(|| id.to_string(), &bytes)
-        })
-    }
-
-    /// All samples, oldest first. One that is added or changed meanwhile may or may not be seen.
-    pub fn iter(&self) -> impl Iterator<Item = Result<Sample, StoreError>> + use<'_> {
-        self.iter_after(None)
-    }
-
-    /// The samples that are newer than one, whether it is there or not, as [`Samples::iter`] gives them.
-    pub fn iter_after(
-        &self,
-        after: Option<SampleId>,
-    ) -> impl Iterator<Item = Result<Sample, StoreError>> + use<'_> {
-        self.raw_after(after).map(|entry| {
-            let (key, bytes) = entry?;
-            envelope::open(|| hex(&key), &bytes)
-        })
-    }
-
-    /// All records as they lie in the database, a page at a time: nobody holds a handle in between.
-    pub(super) fn raw(&self) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<'_> {
-        self.raw_after(None)
-    }
-
-    fn raw_after(
-        &self,
-        after: Option<SampleId>,
-    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<'_> {
-        let mut page: VecDeque<(sled::IVec, sled::IVec)> = VecDeque::new();
-        let mut after = match after {
-            Some(id) => Bound::Excluded(sled::IVec::from(id.0.as_bytes().as_slice())),
-            None => Bound::Unbounded,
-        };
-        let mut is_end = false;
-        std::iter::from_fn(move || {
-            if page.is_empty() && !is_end {
-                let next = self.db.read(|trees| {
-                    let range = trees.samples.range::<sled::IVec, _>((after.clone(), Bound::Unbounded));
-                    Ok(range.take(PAGE).collect::<Result<VecDeque<_>, _>>()?)
-                });
-                match next {
-                    Ok(next) => page = next,
-                    Err(error) => {
-                        is_end = true;
-                        return Some(Err(error));
-                    }
-                }
-                is_end = page.len() < PAGE;
-                if let Some((last, _)) = page.back() {
-                    after = Bound::Excluded(last.clone());
-                }
-            }
-            page.pop_front().map(Ok)
-        })
-    }
-
-    /// Where a sample's frame lies.
-    pub fn frame_path(&self, sample: &Sample) -> PathBuf {
-        self.blobs.path(&sample.frame)
-    }
-
-    /// The name under which the store would keep a frame of these bytes ([`Sample::frame`]).
-    pub fn frame_name(bytes: &[u8]) -> String {
-        Blobs::name_of(bytes)
-    }
-
-    /// How many there are.
-    pub fn counts(&self) -> Counts {
-        let totals = self.writer().totals;
-        Counts {
-            samples: totals.samples(),
-            labelled: totals.learn,
-            holdout: totals.holdout,
-            bytes: totals.bytes,
-        }
-    }
-
-    /// What may be learnt from and what must be measured on, oldest first. A sample whose frame is gone is
-    /// left out, and said.
-    ///
-    /// # Errors
-    /// When a record is damaged.
-    pub fn truth(&self) -> Result<(Vec<Example>, Vec<Example>), StoreError> {
-        let classes = self.classes()?;
-        let of = |state: State| -> Result<Vec<Example>, StoreError> {
-            let keys: Vec<sled::IVec> = self.db.read(|trees| {
-                Ok(trees.by_state.scan_prefix(state.prefix()).keys().collect::<Result<_, _>>()?)
-            })?;
-            let mut examples = Vec::with_capacity(keys.len());
-            for key in keys {
-                let sample = self.get(index::id_in(&key)?)?;
-                let picture = self.frame_path(&sample);
-                if !picture.exists() {
-                    tracing::error!(
-                        "sample {}: its frame {} is missing; it is left out (`graftd samples verify` tells more)",
-                        sample.id,
-                        picture.display()
-                    );
-                    continue;
-                }
-                let (labels, covers) =
-                    sample.labels.map(|labels| (labels.boxes, labels.covers)).unwrap_or_default();
-                examples.push(Example {
-                    picture,
-                    labels,
-                    covers: covers.map(|numbers| names_of(&numbers, &classes)),
-                });
-            }
-            Ok(examples)
-        };
-        Ok((of(State::Learn)?, of(State::Holdout)?))
     }
 
     /// Gives a sample a record, or none, keeps index and counts in step, and writes the change's number down,
@@ -414,7 +235,12 @@ impl Samples {
             });
             Ok(done?)
         })?;
+        self.show(writer.totals);
         Ok(())
+    }
+
+    pub(super) fn show(&self, totals: Totals) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = totals;
     }
 
     pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -427,11 +253,6 @@ impl Samples {
 pub(super) fn change_in(trees: &Trees) -> Result<Option<u64>, StoreError> {
     let bytes = trees.meta.get(CHANGE)?;
     Ok(bytes.and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?))))
-}
-
-/// The names of classes that labels cover.
-pub(super) fn names_of(numbers: &[u32], classes: &[String]) -> Vec<String> {
-    numbers.iter().filter_map(|&number| classes.get(number as usize).cloned()).collect()
 }
 
 /// How many samples the database says that there are; none where it does not say, or can't be read.

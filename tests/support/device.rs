@@ -5,13 +5,15 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::process::Output;
 
 use graftd::dataset::{DataSet, Example};
 use serde_json::{Value, json};
 
-use super::broker::{Mosquitto, Watcher};
-use super::drawn;
+use super::api::Socket;
+use super::broker::{Mosquitto, Watcher, wait_until};
 use super::service::Service;
+use super::{drawn, graftd};
 
 /// What its topics begin with.
 pub const ROOT: &str = "graftd/test";
@@ -21,6 +23,7 @@ pub struct Device {
     // Dropped first: it writes into the folder.
     pub daemon: Service,
     pub broker: Mosquitto,
+    pub socket: Socket,
     pub data: DataSet,
     pub folder: tempfile::TempDir,
     /// Set for the daemon when it is started.
@@ -48,7 +51,8 @@ impl Device {
             }
         }
         let daemon = Service::new(folder.path());
-        let device = Device { daemon, broker, data, folder, environment: Vec::new() };
+        let socket = Socket::of(folder.path());
+        let device = Device { daemon, broker, socket, data, folder, environment: Vec::new() };
         device.configure(extra);
         device
     }
@@ -66,12 +70,52 @@ impl Device {
         self.daemon.start_with(|command| command.envs(environment));
     }
 
+    /// Starts it and waits until it answers.
+    pub fn start_up(&mut self) {
+        self.start();
+        wait_until("the socket answers", || self.socket.is_there());
+    }
+
     pub fn end(&mut self, signal: &str) -> Option<i32> {
         self.daemon.end(signal)
     }
 
     pub fn log(&self) -> String {
         self.daemon.log()
+    }
+
+    /// What the program does with this device's configuration.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        graftd().args(arguments).arg("--config").arg(self.path("graftd.toml")).output().unwrap()
+    }
+
+    /// What the program prints; it must succeed.
+    pub fn printed(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Waits until so many frames are kept; their ids.
+    pub fn kept(&self, count: usize) -> Vec<String> {
+        let mut listed = Vec::new();
+        wait_until("the frames are kept", || {
+            // There may be no room for one more client at the moment.
+            let answer = self.socket.get("/samples?limit=1000").json();
+            listed = answer["samples"].as_array().cloned().unwrap_or_default();
+            listed.len() == count
+        });
+        listed.iter().map(|sample| sample["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Labels these samples over the API, all alike: a quarter of them, at least one, is held out.
+    pub fn label_each(&self, samples: &[String]) {
+        for (index, sample) in samples.iter().enumerate() {
+            let boxes = json!([{"class": "weed", "cx": 0.5, "cy": 0.5, "w": 0.3, "h": 0.3}]);
+            let said = json!({"sample": sample, "boxes": boxes, "holdout": index % 4 == 0});
+            let answer = self.socket.post("/cmd/label", &said.to_string());
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
     }
 
     /// Labels of each frame by its name, and whether it is held out.

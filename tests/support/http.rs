@@ -1,13 +1,15 @@
 //! A camera on the network that misbehaves on purpose: snapshots and an MJPEG stream on a loopback port.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use graftd::picture::Picture;
+
+use super::port::{Now, Port};
 
 /// What the camera does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,17 +44,12 @@ pub enum Mode {
 
 const BOUNDARY: &str = "--myboundary";
 
-/// A camera; it listens until it is dropped or taken down.
-pub struct Camera {
-    port: u16,
-    shared: Arc<Shared>,
-    listening: Option<JoinHandle<()>>,
-}
+/// A camera.
+pub type Camera = Port<Mode>;
 
 struct Shared {
-    mode: Mutex<Mode>,
+    now: Arc<Now<Mode>>,
     frames: AtomicU64,
-    is_down: AtomicBool,
     /// What `Authorization` must say.
     wanted: Option<String>,
 }
@@ -60,73 +57,14 @@ struct Shared {
 impl Camera {
     /// One that wants this `Authorization`, if any.
     pub fn start(wanted: Option<&str>) -> Self {
-        let shared = Arc::new(Shared {
-            mode: Mutex::new(Mode::Fine),
-            frames: AtomicU64::new(0),
-            is_down: AtomicBool::new(false),
-            wanted: wanted.map(str::to_owned),
-        });
-        let mut camera = Camera { port: 0, shared, listening: None };
-        camera.up();
-        camera
-    }
-
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    pub fn set(&self, mode: Mode) {
-        *self.shared.mode.lock().unwrap() = mode;
-    }
-
-    /// Listens, on the same port as before.
-    pub fn up(&mut self) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).unwrap();
-        self.port = listener.local_addr().unwrap().port();
-        listener.set_nonblocking(true).unwrap();
-        self.shared.is_down.store(false, Ordering::Relaxed);
-        let shared = Arc::clone(&self.shared);
-        self.listening = Some(thread::spawn(move || {
-            while !shared.is_down.load(Ordering::Relaxed) {
-                let Ok((stream, _)) = listener.accept() else {
-                    thread::sleep(Duration::from_millis(5));
-                    continue;
-                };
-                stream.set_nonblocking(false).unwrap();
-                let shared = Arc::clone(&shared);
-                // Whoever asked may have gone.
-                thread::spawn(move || drop(shared.serve(stream)));
-            }
-        }));
-    }
-
-    /// Is gone from the network, with all its connections.
-    pub fn down(&mut self) {
-        self.shared.is_down.store(true, Ordering::Relaxed);
-        if let Some(listening) = self.listening.take() {
-            listening.join().unwrap();
-        }
-    }
-}
-
-impl Drop for Camera {
-    fn drop(&mut self) {
-        self.down();
+        let now = Now::new(Mode::Fine);
+        let (frames, wanted) = (AtomicU64::new(0), wanted.map(str::to_owned));
+        let shared = Shared { now: Arc::clone(&now), frames, wanted };
+        Port::open(now, move |stream| shared.serve(stream))
     }
 }
 
 impl Shared {
-    fn mode(&self) -> Mode {
-        *self.mode.lock().unwrap()
-    }
-
-    /// Until it is to do something else.
-    fn hold(&self, mode: Mode) {
-        while self.mode() == mode && !self.is_down.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
     /// A picture that no other is.
     fn jpeg(&self) -> Vec<u8> {
         let number = self.frames.fetch_add(1, Ordering::Relaxed);
@@ -139,7 +77,7 @@ impl Shared {
     fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
         loop {
             let Some(head) = read_head(&mut stream)? else { return Ok(()) };
-            if self.is_down.load(Ordering::Relaxed) {
+            if self.now.is_down() {
                 return Ok(());
             }
             let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -148,10 +86,10 @@ impl Shared {
                 answer(&mut stream, "401 Unauthorized", "text/plain", b"who is there?")?;
                 continue;
             }
-            let mode = self.mode();
+            let mode = self.now.mode();
             match mode {
                 Mode::Silent => {
-                    self.hold(mode);
+                    self.now.hold(mode);
                     return Ok(());
                 }
                 Mode::HangsUp => return Ok(()),
@@ -175,7 +113,7 @@ impl Shared {
                 head(stream, "200 OK", "image/jpeg", jpeg.len())?;
                 stream.write_all(half)?;
                 if mode == Mode::StallsInFrame {
-                    self.hold(mode);
+                    self.now.hold(mode);
                 }
                 Err(std::io::ErrorKind::ConnectionAborted.into())
             }
@@ -192,8 +130,8 @@ impl Shared {
     fn stream(&self, stream: &mut TcpStream) -> std::io::Result<()> {
         let kind = format!("multipart/x-mixed-replace; boundary={BOUNDARY}");
         write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n")?;
-        while !self.is_down.load(Ordering::Relaxed) {
-            let mode = self.mode();
+        while !self.now.is_down() {
+            let mode = self.now.mode();
             let jpeg = self.jpeg();
             let half = &jpeg[..jpeg.len() / 2];
             let part = |stream: &mut TcpStream, length: usize, content: &[u8]| {
@@ -212,7 +150,7 @@ impl Shared {
                 }
                 Mode::StallsInFrame => {
                     part(stream, jpeg.len(), half)?;
-                    self.hold(mode);
+                    self.now.hold(mode);
                     return Ok(());
                 }
                 Mode::Garbage => {
@@ -237,7 +175,7 @@ impl Shared {
     }
 
     fn endless(&self, stream: &mut TcpStream, mode: Mode) -> std::io::Result<()> {
-        while self.mode() == mode && !self.is_down.load(Ordering::Relaxed) {
+        while self.now.mode() == mode && !self.now.is_down() {
             stream.write_all(&[9; 65536])?;
         }
         Ok(())
@@ -258,7 +196,7 @@ fn redirect(stream: &mut TcpStream, path: &str) -> std::io::Result<()> {
 }
 
 /// A request's head; none when the connection ends.
-fn read_head(stream: &mut TcpStream) -> std::io::Result<Option<String>> {
+pub fn read_head(stream: &mut TcpStream) -> std::io::Result<Option<String>> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {

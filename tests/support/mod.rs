@@ -15,6 +15,7 @@ pub mod json_schema;
 pub mod ledger;
 pub mod operator;
 pub mod page;
+pub mod port;
 pub mod recompose;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;

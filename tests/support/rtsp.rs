@@ -1,8 +1,9 @@
 //! A camera that speaks RTSP on a loopback port: H.264 inside the connection, in RTP packets.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::io::Write;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,21 +14,50 @@ use openh264::encoder::Encoder;
 use openh264::formats::{RgbSliceU8, YUVBuffer};
 use openh264::nal_units;
 
+use super::http::read_head;
+use super::port::{Now, Port};
+
 /// What the camera does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// What it should.
     Fine,
+    /// Takes the question and never answers.
+    Silent,
     /// Sends nothing more.
     Stalls,
     /// Ends the connection.
     BreaksOff,
+    /// Sends what is no RTSP.
+    Noise,
+    /// Packets as they should be, with garbage for frames.
+    Garbage,
     /// Frames that say what has changed since others that were never sent.
     NoKeyFrames,
     /// Says that it gives H.265.
     Other,
-    /// Is slow to send the first frame that stands by itself.
+    /// Says that it gives sound and nothing else.
+    Sound,
+    /// Answers 404.
+    NoSuchStream,
+    /// Is slow to send the first frame that stands by itself. No fault.
     LateKeyFrame,
+}
+
+impl Mode {
+    /// Whether it shows when a stream is asked for, and not in one that goes on.
+    fn is_of_the_start(self) -> bool {
+        use Mode::*;
+        matches!(self, Silent | NoKeyFrames | Other | Sound | NoSuchStream | LateKeyFrame)
+    }
+}
+
+/// How it wants to know who is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    Nobody,
+    Basic,
+    Digest,
 }
 
 /// A key frame comes each so many frames.
@@ -36,32 +66,26 @@ const KEY_EVERY: u32 = 10;
 const PACKET: usize = 1000;
 const SIZE: (usize, usize) = (160, 120);
 
-/// A camera; its thread ends with the test.
-pub struct RtspCamera {
-    pub port: u16,
-    mode: Arc<Mutex<Mode>>,
-}
+const USER: &str = "barn";
+const PASSWORD: &str = "se@cret";
+/// A digest is of these too (RFC 2069, 2.1).
+const REALM: &str = "cam";
+const NONCE: &str = "dcd98b7102dd2f0e8b11d0f600bfb0c0";
+
+/// A camera.
+pub type RtspCamera = Port<Mode>;
 
 impl RtspCamera {
-    /// One that wants this `Authorization`.
-    pub fn start(wanted: &'static str) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let mode = Arc::new(Mutex::new(Mode::Fine));
-        let shared = Arc::clone(&mode);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mode = Arc::clone(&shared);
-                // Whoever asked may have gone.
-                thread::spawn(move || drop(serve(stream.unwrap(), wanted, &mode)));
-            }
-        });
-        RtspCamera { port, mode }
+    pub fn start(login: Login) -> Self {
+        let now = Now::new(Mode::Fine);
+        let camera = Served { now: Arc::clone(&now), login };
+        Port::open(now, move |stream| camera.serve(stream))
     }
+}
 
-    pub fn set(&self, mode: Mode) {
-        *self.mode.lock().unwrap() = mode;
-    }
+struct Served {
+    now: Arc<Now<Mode>>,
+    login: Login,
 }
 
 /// The picture of this number: a light box on a blue ground, which moves.
@@ -79,94 +103,142 @@ fn nals(encoder: &mut Encoder, number: u32) -> Vec<Vec<u8>> {
     nal_units(&stream).map(|nal| nal[start(nal)..].to_vec()).collect()
 }
 
-fn serve(mut stream: TcpStream, wanted: &str, mode: &Mutex<Mode>) -> std::io::Result<()> {
-    let now = || *mode.lock().unwrap();
-    loop {
-        let mut head = Vec::new();
-        let mut byte = [0];
-        while !head.ends_with(b"\r\n\r\n") {
-            if stream.read(&mut byte)? == 0 {
+impl Served {
+    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        while let Some(head) = read_head(&mut stream)? {
+            let mode = self.now.mode();
+            if mode == Mode::Silent {
+                self.now.hold(mode);
                 return Ok(());
             }
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).unwrap();
-        let header = |name: &str| {
-            let find = |line: &str| {
-                let (key, value) = line.split_once(':')?;
-                key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+            let header = |name: &str| {
+                let find = |line: &str| {
+                    let (key, value) = line.split_once(':')?;
+                    key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+                };
+                head.lines().find_map(find)
             };
-            head.lines().find_map(find)
-        };
-        let sequence = header("cseq").unwrap();
-        let answer = |stream: &mut TcpStream, status: &str, headers: &str, body: &str| {
-            let length = body.len();
-            write!(
-                stream,
-                "RTSP/1.0 {status}\r\nCSeq: {sequence}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
-            )
-        };
-        if header("authorization").as_deref() != Some(wanted) {
-            answer(&mut stream, "401 Unauthorized", "WWW-Authenticate: Basic realm=\"cam\"\r\n", "")?;
-            continue;
+            let sequence = header("cseq").unwrap();
+            let answer = |stream: &mut TcpStream, status: &str, headers: &str, body: &str| {
+                let length = body.len();
+                write!(
+                    stream,
+                    "RTSP/1.0 {status}\r\nCSeq: {sequence}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+                )
+            };
+            let method = head.split(' ').next().unwrap();
+            if !self.lets_in(method, header("authorization").as_deref()) {
+                let wanted = match self.login {
+                    Login::Digest => format!("Digest realm=\"{REALM}\", nonce=\"{NONCE}\""),
+                    _ => format!("Basic realm=\"{REALM}\""),
+                };
+                answer(&mut stream, "401 Unauthorized", &format!("WWW-Authenticate: {wanted}\r\n"), "")?;
+                continue;
+            }
+            match method {
+                "DESCRIBE" if mode == Mode::NoSuchStream => answer(&mut stream, "404 Not Found", "", "")?,
+                "DESCRIBE" => {
+                    answer(&mut stream, "200 OK", "Content-Type: application/sdp\r\n", &described(mode))?
+                }
+                "SETUP" => {
+                    let headers =
+                        "Transport: RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=00000007\r\nSession: 5\r\n";
+                    answer(&mut stream, "200 OK", headers, "")?;
+                }
+                "PLAY" => {
+                    answer(&mut stream, "200 OK", "Session: 5\r\nRange: npt=0-\r\n", "")?;
+                    return self.play(&mut stream);
+                }
+                _ => answer(&mut stream, "200 OK", "Session: 5\r\n", "")?,
+            }
         }
-        match head.split(' ').next().unwrap() {
-            "DESCRIBE" => {
-                let mut encoder = Encoder::new().unwrap();
-                let first = nals(&mut encoder, 0);
-                let sets: Vec<String> = first.iter().take(2).map(|set| BASE64_STANDARD.encode(set)).collect();
-                let name = if now() == Mode::Other { "H265" } else { "H264" };
-                let body = format!(
-                    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=cam\r\nt=0 0\r\na=control:*\r\n\
-                     m=video 0 RTP/AVP 96\r\na=rtpmap:96 {name}/90000\r\na=control:track1\r\n\
-                     a=fmtp:96 packetization-mode=1;sprop-parameter-sets={}\r\n",
-                    sets.join(",")
-                );
-                answer(&mut stream, "200 OK", "Content-Type: application/sdp\r\n", &body)?;
+        Ok(())
+    }
+
+    fn lets_in(&self, method: &str, told: Option<&str>) -> bool {
+        match (self.login, told) {
+            (Login::Nobody, _) => true,
+            (Login::Basic, Some(told)) => {
+                told == format!("Basic {}", BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}")))
             }
-            "SETUP" => {
-                let headers =
-                    "Transport: RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=00000007\r\nSession: 5\r\n";
-                answer(&mut stream, "200 OK", headers, "")?;
+            (Login::Digest, Some(told)) => {
+                let field = |name: &str| {
+                    let from = told.split_once(&format!("{name}=\""))?.1;
+                    Some(from.split_once('"')?.0.to_owned())
+                };
+                let secret = md5(&format!("{USER}:{REALM}:{PASSWORD}"));
+                let asked = md5(&format!("{method}:{}", field("uri").unwrap()));
+                field("response") == Some(md5(&format!("{secret}:{NONCE}:{asked}")))
             }
-            "PLAY" => {
-                answer(&mut stream, "200 OK", "Session: 5\r\nRange: npt=0-\r\n", "")?;
-                return play(&mut stream, now);
-            }
-            _ => answer(&mut stream, "200 OK", "Session: 5\r\n", "")?,
+            (_, None) => false,
         }
+    }
+
+    fn play(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+        let mut encoder = Encoder::new().unwrap();
+        let mut sequence = 0u16;
+        let first = self.now.mode();
+        for number in 0.. {
+            let mode = self.now.mode();
+            if self.now.is_down() || mode != first && mode.is_of_the_start() {
+                return Ok(());
+            }
+            match mode {
+                Mode::Stalls => self.now.hold(mode),
+                Mode::BreaksOff => return Ok(()),
+                Mode::Noise => stream.write_all(&[7; 100])?,
+                _ => {}
+            }
+            if number % KEY_EVERY == 0 {
+                encoder.force_intra_frame();
+            }
+            let mut nals = nals(&mut encoder, number);
+            // The type is in the lower five bits: 5 is a slice that stands by itself (ITU-T H.264, 7.3.1).
+            let is_key = nals.iter().any(|nal| nal[0] & 31 == 5);
+            if mode == Mode::Garbage {
+                for byte in
+                    nals.iter_mut().filter(|nal| matches!(nal[0] & 31, 1 | 5)).flat_map(|nal| &mut nal[1..])
+                {
+                    *byte = 0xaa;
+                }
+            }
+            // 40 frames are 2 s.
+            if !(is_key && (first == Mode::NoKeyFrames || first == Mode::LateKeyFrame && number < 40)) {
+                let count = nals.len();
+                for (index, nal) in nals.iter().enumerate() {
+                    send(stream, &mut sequence, number * 4500, nal, index + 1 == count)?;
+                }
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 }
 
-fn play(stream: &mut TcpStream, now: impl Fn() -> Mode) -> std::io::Result<()> {
+/// The answer to DESCRIBE (RFC 8866, and RFC 6184, 8.2.1).
+fn described(mode: Mode) -> String {
     let mut encoder = Encoder::new().unwrap();
-    let mut sequence = 0u16;
-    // 40 frames are 2 s.
-    let late = now() == Mode::LateKeyFrame;
-    for number in 0.. {
-        match now() {
-            Mode::Stalls => {
-                thread::sleep(Duration::from_millis(20));
-                continue;
-            }
-            Mode::BreaksOff => return Ok(()),
-            _ => {}
-        }
-        if number % KEY_EVERY == 0 {
-            encoder.force_intra_frame();
-        }
-        let nals = nals(&mut encoder, number);
-        // The type is in the lower five bits: 5 is a slice that stands by itself (ITU-T H.264, 7.3.1).
-        let is_key = nals.iter().any(|nal| nal[0] & 31 == 5);
-        if !(is_key && (now() == Mode::NoKeyFrames || late && number < 40)) {
-            let count = nals.len();
-            for (index, nal) in nals.iter().enumerate() {
-                send(stream, &mut sequence, number * 4500, nal, index + 1 == count)?;
-            }
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
+    let first = nals(&mut encoder, 0);
+    let sets: Vec<String> = first.iter().take(2).map(|set| BASE64_STANDARD.encode(set)).collect();
+    let media = match mode {
+        Mode::Sound => "m=audio 0 RTP/AVP 0\r\na=control:track1\r\n".to_owned(),
+        _ => format!(
+            "m=video 0 RTP/AVP 96\r\na=rtpmap:96 {}/90000\r\na=control:track1\r\n\
+             a=fmtp:96 packetization-mode=1;sprop-parameter-sets={}\r\n",
+            if mode == Mode::Other { "H265" } else { "H264" },
+            sets.join(",")
+        ),
+    };
+    format!("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=cam\r\nt=0 0\r\na=control:*\r\n{media}")
+}
+
+/// By the system's program: no crate is worth this one hash.
+fn md5(text: &str) -> String {
+    let mut command = Command::new("md5sum");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8(output.stdout).unwrap()[..32].to_owned()
 }
 
 /// A NAL unit as it is, or in pieces (RFC 6184, 5.6 and 5.8), each behind the four bytes that RTSP puts in front

@@ -40,11 +40,8 @@ pub(in super::super) fn options(settings: &LinkSettings) -> Result<MqttOptions, 
 }
 
 pub(super) fn turn(connection: &mut Connection, settings: &LinkSettings) -> Result<Turn, End> {
-    let event = match connection.recv() {
-        Ok(Ok(event)) => event,
-        Ok(Err(error)) => return Err(end(&error, settings)),
-        Err(_) => return Err(end(&ConnectionError::RequestsDone, settings)),
-    };
+    let event = connection.recv().unwrap_or(Err(ConnectionError::RequestsDone));
+    let event = event.map_err(|error| end(&error, settings))?;
     Ok(match event {
         Event::Incoming(Packet::ConnAck(_)) => Turn::Connected { max_packet: None },
         Event::Incoming(Packet::SubAck(ack)) => {

@@ -44,11 +44,8 @@ pub(super) fn start(settings: &LinkSettings) -> Result<(Client, Connection), Tls
 }
 
 pub(super) fn turn(connection: &mut Connection, settings: &LinkSettings) -> Result<Turn, End> {
-    let event = match connection.recv() {
-        Ok(Ok(event)) => event,
-        Ok(Err(error)) => return Err(end(&error, settings)),
-        Err(_) => return Err(end(&ConnectionError::RequestsDone, settings)),
-    };
+    let event = connection.recv().unwrap_or(Err(ConnectionError::RequestsDone));
+    let event = event.map_err(|error| end(&error, settings))?;
     Ok(match event {
         Event::Incoming(Packet::ConnAck(ack)) => {
             let max_packet = ack.properties.and_then(|properties| properties.max_packet_size);

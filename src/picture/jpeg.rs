@@ -1,20 +1,25 @@
-//! The end of a JPEG in a buffer that is larger.
+//! Whether a JPEG has its end, and where.
 
-/// The bytes up to the end marker, or why they are no whole picture. What is no JPEG is left to the decoder; a
-/// JPEG without an end was cut short, and a decoder would fill it up with grey, in which a model finds things.
-pub(super) fn whole(mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+/// The file or the connection ended before the picture did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a JPEG of {0} bytes without an end")]
+pub struct CutShort(usize);
+
+/// The bytes up to the end marker. What is no JPEG is given back as it is, for the decoder to judge.
+///
+/// # Errors
+/// When a JPEG has no end: a decoder would fill it up with grey, in which a model finds things.
+pub fn whole(bytes: &[u8]) -> Result<&[u8], CutShort> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
         return Ok(bytes);
     }
-    let end = end(&bytes).ok_or_else(|| format!("a JPEG of {} bytes without an end", bytes.len()))?;
-    bytes.truncate(end);
-    Ok(bytes)
+    end(bytes).map(|end| &bytes[..end]).ok_or(CutShort(bytes.len()))
 }
 
 /// Where the end marker ends. Drivers hand out whole buffers, with what an older frame left behind it.
 /// Entropy-coded data never holds `FF D9`, but a thumbnail in front has an end of its own: the last one that
 /// closes what was opened counts. Segments are gone over by their lengths (ITU-T T.81, B.1.1).
-pub(super) fn end(bytes: &[u8]) -> Option<usize> {
+fn end(bytes: &[u8]) -> Option<usize> {
     let mut at = 2;
     loop {
         // A marker, perhaps after bytes that fill up.
@@ -40,7 +45,6 @@ pub(super) fn end(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-
     use crate::picture::Picture;
 
     #[test]
@@ -56,12 +60,12 @@ mod tests {
         let noted = [&jpeg[..2], &[0xff, 0xe1], &length, &jpeg, &jpeg[2..]].concat();
         for whole in [jpeg, noted] {
             let padded = [&whole[..], &[0, 7, 0xff, 0xd9, 0xff, 0xd8, 9]].concat();
-            assert_eq!(super::whole(padded).as_ref(), Ok(&whole));
-            assert_eq!(super::whole(whole.clone()).as_ref(), Ok(&whole));
+            assert_eq!(super::whole(&padded), Ok(&whole[..]));
+            assert_eq!(super::whole(&whole), Ok(&whole[..]));
             for cut in [2, 3, 200, whole.len() / 2, whole.len() - 1] {
-                assert!(super::whole(whole[..cut].to_vec()).is_err(), "{cut} of {}", whole.len());
+                assert!(super::whole(&whole[..cut]).is_err(), "{cut} of {}", whole.len());
             }
         }
-        assert_eq!(super::whole(b"no picture".to_vec()), Ok(b"no picture".to_vec()));
+        assert_eq!(super::whole(b"no picture"), Ok(&b"no picture"[..]));
     }
 }
