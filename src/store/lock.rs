@@ -9,7 +9,17 @@ use super::StoreError;
 /// Held as long as it lives.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Closing would do, unless another thread is just starting a process: until that is another program it has
+    /// the file too.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!("the state's lock: {error}");
+        }
+    }
 }
 
 impl Lock {
@@ -36,6 +46,6 @@ impl Lock {
             writeln!(file, "{}", std::process::id())
         };
         write(&mut file).map_err(StoreError::io(path))?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 }
