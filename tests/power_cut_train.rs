@@ -131,7 +131,7 @@ fn a_run_survives_that_the_power_goes() {
 #[test]
 fn a_sync_that_a_run_does_not_do_is_noticed() {
     let (state, ops) = recorded(Deaf::ToFolders);
-    let found = cuts::faults(state, &ops, 6, 4);
-    println!("{} of 6 cuts with a fault, such as: {}", found.len(), found.first().map_or("", |x| x));
+    let found = cuts::faults(state, &ops, 16, 4);
+    println!("{} of 16 cuts with a fault, such as: {}", found.len(), found.first().map_or("", |x| x));
     assert!(!found.is_empty(), "not noticed");
 }
