@@ -24,8 +24,7 @@ CARGO_TARGET_DIR=target/debian target/tools/bin/cargo-deb --no-build --no-strip 
     --output "$PWD/target/dist/" >/dev/null
 deb=$(ls target/dist/graftd_*_"$arch".deb)
 if command -v lintian >/dev/null 2>&1; then
-    # As root it wants to be told that this is meant.
-    lintian --fail-on error --suppress-tags-from-file packaging/lintian-not-ours --allow-root "$deb"
+    lintian --fail-on error --allow-root "$deb"
 else
     echo "deb: lintian is not installed; the package was not checked"
 fi
