@@ -35,6 +35,7 @@ if [ -n "$remove" ]; then
     rm -f "$library" "$library.new" "$folder/LICENSE.onnxruntime" "$folder/ThirdPartyNotices.onnxruntime.txt"
     [ "$(readlink "$folder/libonnxruntime.so" 2>/dev/null)" != "libonnxruntime.so.$version" ] ||
         rm -f "$folder/libonnxruntime.so"
+    rmdir "$folder" 2>/dev/null || true
     exit 0
 fi
 right() { echo "$sum  $1" | sha256sum --check --status 2>/dev/null; }
