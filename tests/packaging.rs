@@ -52,11 +52,11 @@ fn array(script: &str, name: &str) -> BTreeSet<String> {
 /// What a Dockerfile installs with apt-get.
 fn installed(dockerfile: &str) -> BTreeSet<String> {
     let text = dockerfile.replace("\\\n", " ");
-    let commands = text.lines().filter_map(|line| line.strip_prefix("RUN ")).flat_map(|line| line.split("&&"));
+    let commands =
+        text.lines().filter_map(|line| line.strip_prefix("RUN ")).flat_map(|line| line.split("&&"));
     let mut found = BTreeSet::new();
-    for command in commands.filter(|command| command.contains("apt-get install")) {
-        let words = command.split("install").nth(1).unwrap().split_whitespace();
-        found.extend(words.filter(|word| !word.starts_with('-')).map(str::to_owned));
+    for (_, words) in commands.filter_map(|command| command.split_once("apt-get install ")) {
+        found.extend(words.split_whitespace().filter(|word| !word.starts_with('-')).map(str::to_owned));
     }
     assert!(!found.is_empty(), "nothing is installed");
     found
@@ -73,7 +73,8 @@ fn every_package_that_is_named_exists_in_debian() {
     named.extend(installed(&read("cross/Dockerfile.aarch64")));
     named.insert("debootstrap".into());
     for kind in ["depends", "recommends", "suggests"] {
-        for choice in deb()[kind].as_array().unwrap().iter().flat_map(|one| one.as_str().unwrap().split('|')) {
+        for choice in deb()[kind].as_array().unwrap().iter().flat_map(|one| one.as_str().unwrap().split('|'))
+        {
             named.insert(choice.split_whitespace().next().unwrap().to_owned());
         }
     }
@@ -83,20 +84,26 @@ fn every_package_that_is_named_exists_in_debian() {
     if !fs::read_to_string("/etc/os-release").is_ok_and(|text| text.lines().any(|line| line == "ID=debian")) {
         return;
     }
-    let mut missing = Vec::new();
-    for name in named {
-        // Without a foreign architecture its packages are not listed, but have the same names here.
-        let name = name.split(':').next().unwrap();
-        let output = Command::new("apt-cache")
-            .args(["policy", name])
-            .env("LC_ALL", "C")
-            .output()
-            .unwrap_or_else(|error| panic!("apt-cache: {error} (install the package `apt`)"));
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !said.contains("Candidate: ") || said.contains("Candidate: (none)") {
-            missing.push(name.to_owned());
+    // Without a foreign architecture its packages are not listed, but have the same names here.
+    let named: BTreeSet<&str> = named.iter().map(|name| name.split(':').next().unwrap()).collect();
+    let output = Command::new("apt-cache")
+        .arg("policy")
+        .args(&named)
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap_or_else(|error| panic!("apt-cache: {error} (install the package `apt`)"));
+    // "name:", "  Installed: …", "  Candidate: …" for each that is known.
+    let (mut known, mut at) = (BTreeSet::new(), String::new());
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        match line.strip_suffix(':') {
+            Some(name) if !line.starts_with(' ') => at = name.split(':').next().unwrap().to_owned(),
+            _ if line.starts_with("  Candidate: ") && !line.ends_with("(none)") => {
+                known.insert(at.clone());
+            }
+            _ => {}
         }
     }
+    let missing: Vec<&&str> = named.iter().filter(|name| !known.contains(**name)).collect();
     assert!(missing.is_empty(), "unknown here, after apt-get update too? {missing:?}");
 }
 
@@ -116,7 +123,9 @@ fn cross_finds_its_image_and_the_toolchain_that_is_tested() {
     for needed in ["libclang-dev", "gcc", "libc6-dev"] {
         assert!(here.contains(needed), "{needed}");
     }
-    for variable in ["CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc", "BINDGEN_EXTRA_CLANG_ARGS"] {
+    for variable in
+        ["CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc", "BINDGEN_EXTRA_CLANG_ARGS"]
+    {
         assert!(dockerfile.contains(variable), "{variable}");
     }
 }
@@ -162,7 +171,8 @@ fn what_the_package_holds_is_there_or_is_made() {
             Some(name) => {
                 let first = name.split('/').next().unwrap();
                 let by_pages = made.path().join(first).exists();
-                let by_stage = stage.contains(&format!("$stage/{first}")) || stage.contains(first.trim_end_matches(".gz"));
+                let by_stage = stage.contains(&format!("$stage/{first}"))
+                    || stage.contains(first.trim_end_matches(".gz"));
                 assert!(by_pages || by_stage, "nothing makes {name}");
             }
             None if source == "target/release/graftd" => {}
@@ -212,7 +222,8 @@ fn every_subcommand_has_its_page() {
     let output = run(Command::new(env!("CARGO_BIN_EXE_graftd"))
         .args(["config", "show", "--json", "--config"])
         .arg(made.path().join("graftd.toml")));
-    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let shown: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
     let text = shown.to_string();
     assert!(output.status.success() && text.contains("/usr/share/graftd/base.onnx"), "{text}");
     assert!(!text.contains("graftd.toml:"), "something is set: {text}");
@@ -234,7 +245,11 @@ fn completions_load() {
                 COMP_WORDS=(graftd mod) COMP_CWORD=1 && _graftd graftd mod graftd && echo \"${COMPREPLY[@]}\"";
     let output = run(Command::new("bash").args(["-c", load, "bash"]).arg(&bash));
     assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).lines().last().unwrap().split(' ').any(|word| word == "models"), "{}", said(&output));
+    assert!(
+        said(&output).lines().last().unwrap().split(' ').any(|word| word == "models"),
+        "{}",
+        said(&output)
+    );
     assert!(fs::read_to_string(folder.join("_graftd")).unwrap().starts_with("#compdef graftd"));
     // Others are asked where they are.
     for (shell, file) in [("zsh", "_graftd"), ("fish", "graftd.fish")] {
@@ -248,7 +263,8 @@ fn completions_load() {
 fn onnx_runtime_is_taken_by_path_and_only_the_right_one() {
     let folder = tempfile::tempdir().unwrap();
     let into = folder.path().join("lib");
-    let fetch = |arguments: &[&Path]| run(Command::new(root().join("scripts/fetch-onnxruntime.sh")).args(arguments));
+    let fetch =
+        |arguments: &[&Path]| run(Command::new(root().join("scripts/fetch-onnxruntime.sh")).args(arguments));
     let from = Path::new("--from");
     let library = fs::canonicalize(root().join("lib/libonnxruntime.so"))
         .unwrap_or_else(|error| panic!("lib/libonnxruntime.so: {error} (make lib)"));
@@ -260,7 +276,11 @@ fn onnx_runtime_is_taken_by_path_and_only_the_right_one() {
     fs::write(&other, "something else").unwrap();
     let output = fetch(&[from, &other, &into]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains("is not libonnxruntime") && said(&output).contains("runtime.library"), "{}", said(&output));
+    assert!(
+        said(&output).contains("is not libonnxruntime") && said(&output).contains("runtime.library"),
+        "{}",
+        said(&output)
+    );
     let wheel = folder.path().join("broken.whl");
     fs::write(&wheel, "no archive").unwrap();
     let output = fetch(&[from, &wheel, &into]);
@@ -287,7 +307,9 @@ fn the_licence_of_every_crate_is_told() {
     assert!(output.status.success(), "{}", said(&output));
     let text = fs::read_to_string(&out).unwrap();
     let optional = |value: &toml::Value| value.get("optional").is_some_and(|is| is.as_bool() == Some(true));
-    for (name, _) in toml("Cargo.toml")["dependencies"].as_table().unwrap().iter().filter(|(_, value)| !optional(value)) {
+    for (name, _) in
+        toml("Cargo.toml")["dependencies"].as_table().unwrap().iter().filter(|(_, value)| !optional(value))
+    {
         assert!(text.contains(&format!("\n{name} ")), "{name}");
     }
     // One that ships without a text.
@@ -302,7 +324,11 @@ fn a_binary_that_asks_for_too_much_is_no_release() {
     let systemd = PathBuf::from(String::from_utf8_lossy(&which.stdout).trim());
     assert!(systemd.is_file(), "systemd-analyze is missing (install the package `systemd`)");
     let output = portable(&systemd);
-    assert!(!output.status.success() && said(&output).contains("which a board need not have"), "{}", said(&output));
+    assert!(
+        !output.status.success() && said(&output).contains("which a board need not have"),
+        "{}",
+        said(&output)
+    );
     // The program as the tests have it: too large, and yet right in the rest.
     let output = portable(Path::new(env!("CARGO_BIN_EXE_graftd")));
     assert!(!said(&output).contains("need not have"), "{}", said(&output));
