@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host bench-writes memory-test test-rtsp torture fuzz selection exports forgetting peers peers-cost fmt doc lib venv
+.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host bench-writes memory-test test-rtsp torture fuzz selection exports forgetting peers peers-cost fmt doc lib venv aarch64 deb deb-test features release
 
 help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: ## watch the whole loop on bundled pictures (ARGS="--broker mqtt://host --json …")
 	@scripts/setup.sh demo
@@ -87,6 +87,21 @@ peers: ## train beside Ultralytics with a frozen backbone, three seeds each, and
 
 peers-cost: ## CPU-seconds per picture and epoch beside Ultralytics (ARGS="--models yolo11n --sides 320")
 	@benches/peers/peers.sh cost $(ARGS)
+
+aarch64: ## build for aarch64 with Debian's cross toolchain, no container (target/debian/aarch64-unknown-linux-gnu)
+	@scripts/binary.sh arm64
+
+deb: ## pack for Debian into target/dist (ARCH=arm64 or amd64)
+	@scripts/deb.sh $(ARCH)
+
+deb-test: ## install, upgrade, remove and purge the package of this machine in a root of its own (as root)
+	@scripts/deb-test.sh
+
+features: ## check that every set of features builds (ARGS="--sizes" builds releases and measures them)
+	@scripts/features.sh $(ARGS)
+
+release: ## packages, tarballs, SBOM and sums from a clean tag into target/dist (DRY=1 to try)
+	@scripts/release.sh
 
 lib: ## fetch libonnxruntime into lib/
 	@scripts/fetch-onnxruntime.sh

@@ -133,8 +133,7 @@ fn said(machine: &Machine) -> Vec<String> {
     } else {
         format!("nothing listens at {default}; set mqtt.broker")
     };
-    let none =
-        "not found; tract is taken, which is slower (runtime.library, or scripts/fetch-onnxruntime.sh)";
+    let none = "not found; tract is taken, which is slower (graftd-fetch-onnxruntime, or runtime.library)";
     vec![
         format!("device        {device}"),
         format!("cores         {cores}"),

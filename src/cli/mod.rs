@@ -32,7 +32,7 @@ mod when;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// Fine-tunes the head of an ONNX-exported YOLO on the device itself.
@@ -80,6 +80,11 @@ enum Command {
     Detect(detect::Args),
     /// Fine-tune a model's head on a data set, without a daemon.
     Train(Box<train::Args>),
+}
+
+/// The command line as clap knows it, which man pages and completions are made from.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line, does what it says, and gives the exit code.

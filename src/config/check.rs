@@ -142,7 +142,7 @@ impl Look<'_> {
         let Err(error) = runtime::library(config.library.as_deref()) else { return };
         // As `runtime::open` does it.
         let gone_without = matches!(error, RuntimeError::NoLibrary { .. } | RuntimeError::NotBuilt(_));
-        if gone_without && !kinds.contains(&RuntimeKind::Ort) {
+        if gone_without && !kinds.contains(&RuntimeKind::Ort) && cfg!(feature = "tract") {
             self.warn("runtime.library", format!("{error}; tract is taken, which is slower"));
         } else {
             self.error("runtime.library", error.to_string());

@@ -69,7 +69,10 @@ pub fn open(choice: &RuntimeChoice) -> Result<Box<dyn Runtime>, RuntimeError> {
         RuntimeKind::Tract => open_tract(),
         RuntimeKind::Ort => open_ort(choice),
         RuntimeKind::Auto => match open_ort(choice) {
-            Err(error @ (RuntimeError::NoLibrary { .. } | RuntimeError::NotBuilt(_))) => {
+            // Without tract the error that tells how to get the library is the one to be told.
+            Err(error @ (RuntimeError::NoLibrary { .. } | RuntimeError::NotBuilt(_)))
+                if cfg!(feature = "tract") =>
+            {
                 tracing::warn!("{error}; going on with tract, which is slower");
                 open_tract()
             }

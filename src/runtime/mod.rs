@@ -91,7 +91,7 @@ pub enum RuntimeError {
     },
     /// ONNX Runtime was asked for and there is none.
     #[error(
-        "no libonnxruntime was found ({searched}); set GRAFTD_ORT_LIB to one, run scripts/fetch-onnxruntime.sh, or choose runtime tract"
+        "no libonnxruntime was found ({searched}); set GRAFTD_ORT_LIB to one, run graftd-fetch-onnxruntime (in a checkout: make lib), or choose runtime tract"
     )]
     NoLibrary {
         /// Where it was looked for.
