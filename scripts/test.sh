@@ -41,6 +41,7 @@ if cargo clippy --version >/dev/null 2>&1; then
 else
     skip "cargo clippy" "clippy is not installed"
 fi
+check "features" scripts/features.sh --some
 echo "== cargo test"
 tests "$@"
 check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
