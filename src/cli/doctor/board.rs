@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::root::Root;
 
 /// The library that every machine can take.
-const CPU_PACKAGE: &str = "libonnxruntime 1.24 to 1.32 for the CPU, out of the official wheel `onnxruntime`";
+const CPU_PACKAGE: &str = "libonnxruntime 1.24 to 1.32 for the CPU, which graftd-fetch-onnxruntime fetches (in a \
+                           checkout scripts/fetch-onnxruntime.sh)";
 
 /// A board and what to install on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
