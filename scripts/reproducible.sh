@@ -1,11 +1,13 @@
 # Sourced by what builds releases: the same commit gives the same bytes, whoever builds it and wherever it lies.
 #   . scripts/reproducible.sh; reproducible TARGET
-# Sets SOURCE_DATE_EPOCH, and compiler flags that take this machine's paths out of the binary.
+# Sets compiler flags that take this machine's paths out of the binary.
 
 reproducible() { # reproducible TARGET
     local under=${1//-/_} home=${CARGO_HOME:-$HOME/.cargo} here=$PWD folder flags
-    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
-    export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
+    export LC_ALL=C TZ=UTC
+    # Packages have the commit's time; what is compiled has none. Set, it would have C and assembler files compiled
+    # anew at each commit, and all that is above them.
+    unset SOURCE_DATE_EPOCH
     # A registry's folder is named after its address, which differs behind a mirror. So each is there first, and gets
     # the same name. Fields are parted by 0x1f, as Cargo wants it: paths may have spaces.
     flags="--remap-path-prefix=$here=/graftd"
