@@ -24,13 +24,14 @@ def away_for(*words):
 
 
 def control(device, name, value=1):
+    """Sets one of vivid's controls, or presses it."""
     device.machine.do(f"v4l2-ctl -d /dev/video0 -c {name}={value}")
 
 
 def flows(device, patience=None):
     """Frames come."""
     seen = device.state()["frames"]
-    device.wait_for_state("more frames", lambda state: is_on(state) and state["frames"] > seen + 3, patience)
+    device.wait_for_state("more frames", lambda state: is_on(state) and state["frames"] > seen + 2, patience)
 
 
 @step("frames come from /dev/video0 under the sandbox, and one that is asked for is in the store, whole")
@@ -53,7 +54,8 @@ def sizes(device):
         words = f"{wish[0]}×{wish[1]}"
         state = device.wait_for_state(f"a camera that was asked for {words}", lambda state: is_on(state) and (
             words in (state["camera_gives"] or "")))
-        sample = device.listed()[device.command("capture")["sample"]]
+        asked = device.command("capture")["sample"]
+        sample = device.listed()[asked]
         size = (sample["width"], sample["height"])
         if must:
             equal("the size", size, must)
@@ -97,7 +99,6 @@ def renumbered(device):
 def broken_stream(device):
     control(device, "inject_fatal_streaming_error")
     device.wait_for_state("a camera that is away", lambda state: state["camera"] == "away")
-    control(device, "inject_fatal_streaming_error", 0)
     flows(device)
 
 

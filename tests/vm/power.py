@@ -25,7 +25,7 @@ def starts_with_the_machine(device):
 @step("the power is cut while it keeps and labels frames: after each boot nothing that was acknowledged is missing")
 def cuts(device):
     chance = random.Random(7)
-    device.configure(fps=10.0, share=1.0)
+    device.configure(fps=5.0, share=1.0, per_hour=1_000_000)
     device.machine.do("systemctl restart graftd && sync")
     kept = labelled = 0
     for _ in range(CUTS):

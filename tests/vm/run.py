@@ -32,6 +32,7 @@ def share(folder, binary):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     files = {"graftd": binary, "base.onnx": ROOT / "models/base.onnx",
+             "small.onnx": ROOT / "tests/data/goldens/exports/yolo11n.onnx",
              "libonnxruntime.so": ROOT / "lib/libonnxruntime.so"}
     for name, path in files.items():
         if not path.exists():

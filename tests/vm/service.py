@@ -20,7 +20,7 @@ def install(device):
     do("ls /host/graftd")
     do("install -m 755 /host/graftd /usr/bin/graftd")
     do("install -D -m 644 /host/libonnxruntime.so /usr/lib/graftd/libonnxruntime.so")
-    do("install -D -m 644 /host/base.onnx /usr/share/graftd/base.onnx")
+    do("install -D -m 644 -t /usr/share/graftd /host/base.onnx /host/small.onnx")
     for name, place in FILES.items():
         do(f"install -D -m 644 /host/systemd/{name} {place}")
     do("systemd-sysusers && systemd-tmpfiles --create graftd.conf && udevadm control --reload && systemctl daemon-reload")
@@ -57,10 +57,10 @@ def start(device):
     do = device.machine.do
     # The broker that the operator can reach too.
     device.write("/etc/mosquitto/conf.d/test.conf", MOSQUITTO)
-    do("systemctl restart mosquitto")
+    do("touch /etc/mosquitto/passwords && systemctl restart mosquitto")
     device.watch()
-    for _ in range(5):
-        device.configure()
+    device.configure()
+    for _ in range(4):
         do("systemctl start graftd")
         equal("the unit", device.property("ActiveState"), "active")
         do("graftd status")
@@ -87,8 +87,6 @@ def places(device):
     equal("the socket", do("stat -c '%F %a %U' /run/graftd/api.sock"), "socket 660 graftd")
     strangers = do("find /var/lib/graftd ! -user graftd")
     equal("files of others in the state", strangers, "")
-    readable = do("find /var/lib/graftd ! -type l -perm /007")
-    equal("files that all may read", readable, "")
 
 
 @step("the process has no capability, can gain none, and its calls are filtered")

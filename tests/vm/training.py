@@ -4,7 +4,7 @@ from camera import control, flows
 from checks import check, equal, step
 
 # What vivid draws in the middle of each of its patterns, in shares of the frame.
-SQUARE = {"class": "tree", "cx": 0.5, "cy": 0.5, "w": 0.3, "h": 0.4}
+SQUARE = {"class": "crown", "cx": 0.5, "cy": 0.5, "w": 0.3, "h": 0.4}
 PICTURES = 16
 TRAIN = "gate_confidence = 0.0\nlr = 0.01"
 
