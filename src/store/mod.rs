@@ -23,6 +23,7 @@ mod looks;
 mod models;
 mod older;
 mod outbox;
+mod owner;
 mod pending;
 mod restore;
 mod runs;

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import time
 
@@ -53,7 +54,7 @@ class Device:
         """Hears all from here on, also what comes while the connection is away."""
         out = open(self.heard_at, "ab")
         command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", self.machine.broker_port, "-q", "1", "-t", "graftd/#",
-                   "-i", "operator", "-c", "-F", "%j"]
+                   "-i", f"operator-{os.getpid()}", "-c", "-F", "%j"]
         self.watcher = subprocess.Popen(list(map(str, command)), stdout=out, stderr=subprocess.DEVNULL)
 
     def stop_watching(self):

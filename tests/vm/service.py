@@ -60,7 +60,7 @@ def start(device):
     do("touch /etc/mosquitto/passwords && systemctl restart mosquitto")
     device.watch()
     device.configure()
-    for _ in range(4):
+    for _ in range(2):
         do("systemctl start graftd")
         equal("the unit", device.property("ActiveState"), "active")
         do("graftd status")

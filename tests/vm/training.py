@@ -5,8 +5,9 @@ from checks import check, equal, step
 
 # What vivid draws in the middle of each of its patterns, in shares of the frame.
 SQUARE = {"class": "crown", "cx": 0.5, "cy": 0.5, "w": 0.3, "h": 0.4}
-PICTURES = 16
-TRAIN = "gate_confidence = 0.0\nlr = 0.01"
+# Its number says which pattern. The others have no middle.
+PATTERNS = [0, 1, 3, 4, 7, 8, 9, 20]
+TRAIN = "gate_confidence = 0.0"
 
 
 def event(device, *names):
@@ -18,15 +19,14 @@ def event(device, *names):
 @step("frames of /dev/video0 are labelled over MQTT, a run ends, and its model is promoted")
 def trains(device):
     control(device, "show_square")
-    for number in range(PICTURES):
-        control(device, "test_pattern", number)
-        # Of two frames in the driver's hands one may be of the pattern before.
-        flows(device)
+    control(device, "osd_text_mode", 2)
+    for number, pattern in enumerate(PATTERNS):
+        control(device, "test_pattern", pattern)
         sample = device.command("capture")["sample"]
         device.command("label", sample=sample, boxes=[SQUARE], holdout=number % 4 == 3)
     device.configure(train=TRAIN)
     device.machine.do("systemctl reload graftd")
-    result = device.command("train", patience=device.machine.patience * 10, epochs=12, views=2)
+    result = device.command("train", patience=device.machine.patience * 10, epochs=8, views=1, scope="cls")
     check(result["promoted"], result["reason"])
     equal("the slot", device.wait_for_state("another slot", lambda state: state["slot"] != 0)["slot"], result["slot"])
     device.machine.do(f"cmp {current(device)} /var/lib/graftd/models/current.onnx")
