@@ -37,8 +37,7 @@ def flows(device, patience=None):
 @step("frames come from /dev/video0 under the sandbox, and one that is asked for is in the store, whole")
 def captures(device):
     flows(device)
-    sample = device.command("capture")["sample"]
-    listed = device.listed()[sample]
+    listed = device.sample(device.command("capture")["sample"])
     equal("its size", (listed["width"], listed["height"]), (640, 480))
     frame = device.machine.do(f"base64 -w0 '{listed['path']}'")
     (device.machine.folder / "frame.jpg").write_bytes(base64.b64decode(frame))
@@ -54,8 +53,7 @@ def sizes(device):
         words = f"{wish[0]}×{wish[1]}"
         state = device.wait_for_state(f"a camera that was asked for {words}", lambda state: is_on(state) and (
             words in (state["camera_gives"] or "")))
-        asked = device.command("capture")["sample"]
-        sample = device.listed()[asked]
+        sample = device.sample(device.command("capture")["sample"])
         size = (sample["width"], sample["height"])
         if must:
             equal("the size", size, must)

@@ -18,6 +18,8 @@ device = "board"
 base = "/usr/share/graftd/small.onnx"
 [runtime]
 threads = 1
+[detect]
+confidence = 0.9
 [camera]
 source = "/dev/video0"
 fps = {fps}
@@ -147,9 +149,14 @@ class Device:
         self.machine.do("systemctl reset-failed graftd; systemctl restart graftd")
 
     def listed(self):
-        """The samples that the device has, by id."""
-        lines = self.machine.do("graftd samples list --json 2>/dev/null").splitlines()
-        return {sample["id"]: sample for sample in map(json.loads, lines)}
+        """What is said of the labels of each sample that the device has, by its id."""
+        # Without the boxes, which are long: id, source, labels, why.
+        lines = self.machine.do("graftd samples list 2>/dev/null").splitlines()
+        return {parts[0]: parts[2] for parts in (line.split("  ") for line in lines)}
+
+    def sample(self, sample):
+        """All that is known of one."""
+        return self.machine.json(f"graftd samples show {sample} --json")
 
     def evidence(self):
         """What helps to see why something failed."""

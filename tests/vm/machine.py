@@ -117,11 +117,11 @@ class Machine:
         self.shell.settimeout(patience or self.patience)
         try:
             self.shell.sendall(f"{self.sent} ".encode() + base64.b64encode(command.encode()) + b"\n")
-            while True:
-                number, status, said = self._line().split(b" ", 2)
-                # An answer that nobody waited for any more may come first.
-                if int(number) == self.sent:
-                    return int(status), base64.b64decode(said).decode(errors="replace")
+            # What is left of an answer that nobody waited for any more may come first.
+            while not (line := self._line()).startswith(f"{self.sent} ".encode()):
+                pass
+            _, status, said = line.split(b" ", 2)
+            return int(status), base64.b64decode(said).decode(errors="replace")
         except TimeoutError:
             raise Failed(f"no answer to: {command}") from None
 

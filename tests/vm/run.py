@@ -24,7 +24,7 @@ from device import Device
 from machine import Failed, Machine, image
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# With KVM it takes a tenth.
+# Where the processor is emulated.
 MINUTES = 120
 
 

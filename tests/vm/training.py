@@ -50,7 +50,8 @@ def upgraded(device):
     equal("the program that runs is the new one", status, 1)
     device.machine.until("the run to be taken up", lambda: (event(device, "resumed") or {}).get("run") == run)
     flows(device)
-    lost = [id for id, sample in before.items() if device.listed().get(id, {}).get("labels") != sample["labels"]]
+    after = device.listed()
+    lost = [sample for sample, labels in before.items() if after.get(sample) != labels]
     check(not lost, f"samples or their labels are lost: {lost}")
     equal("the model", do(f"sha256sum <{current(device)}"), model)
     device.command("cancel")
