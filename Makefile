@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host bench-writes memory-test test-rtsp torture fuzz selection exports forgetting peers peers-cost fmt doc lib venv aarch64 deb deb-test features release
+.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host bench-writes memory-test test-rtsp torture fuzz selection exports forgetting peers peers-cost fmt doc lib venv aarch64 deb deb-test features release vm-test
 
 help: ## list what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -15,6 +15,12 @@ test: ## run every check and test, with all that they need
 	@scripts/fetch-onnxruntime.sh
 	@scripts/venv.sh
 	@scripts/test.sh
+
+vm-test: ## let the real systemd start, watch, kill, reload and upgrade graftd in a virtual machine, and cut its power (ARGS="--only killed")
+	@scripts/setup.sh vm
+	@scripts/fetch-onnxruntime.sh
+	cargo build
+	@tests/vm/run.py $(ARGS)
 
 bench: ## measure CPU time per picture of every stage, per scope and runtime (ARGS="yolo11n.onnx 320")
 	@scripts/setup.sh demo

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, and says what and why. Does nothing when all is there.
-#   scripts/setup.sh demo|test
+#   scripts/setup.sh demo|test|vm
 set -euo pipefail
 need=()
 want() { # want COMMAND PACKAGE WHY
@@ -25,6 +25,12 @@ if [ "${1:-demo}" = test ]; then
     want faketime faketime "clocks that jump by years are tried"
     want systemd-analyze systemd "the unit is checked"
     want mosquitto_pub mosquitto-clients "the tests send commands as an operator would"
+fi
+if [ "${1:-demo}" = vm ]; then
+    want qemu-system-x86_64 qemu-system-x86 "the machine that systemd is tried in"
+    want qemu-img qemu-utils "the machine's disk"
+    want debootstrap debootstrap "the machine's Debian"
+    want mosquitto_sub mosquitto-clients "the operator beside the machine"
 fi
 # tests/packaging.rs asks whether packages exist, and a new machine has no lists.
 no_lists() { [ "$1" = test ] && command -v apt-cache >/dev/null 2>&1 && ! compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; }

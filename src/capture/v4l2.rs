@@ -198,6 +198,10 @@ fn advice(path: &Path, error: &io::Error) -> String {
         (io::ErrorKind::NotFound, _) | (_, Some(libc::ENODEV | libc::ENXIO)) => {
             "it is not there; plug it in, or look for its name in /dev/v4l/by-id".into()
         }
+        (_, Some(libc::EPERM)) => {
+            "the system forbids it; under systemd the unit must allow the device (DeviceAllow in a drop-in)"
+                .into()
+        }
         (io::ErrorKind::PermissionDenied, _) => "no permission; add this user to the group video".into(),
         (io::ErrorKind::TimedOut, _) => format!("it has given no frame for {} s", PATIENCE.as_secs()),
         (_, Some(libc::EBUSY)) => match holder(path) {
@@ -276,6 +280,14 @@ mod tests {
         fs::write(&new, b"").expect("a file");
         std::os::unix::fs::symlink(&new, &name).expect("a link");
         assert_eq!(fs::canonicalize(&place).ok(), fs::canonicalize(&new).ok());
+    }
+
+    #[test]
+    fn who_has_to_allow_it_is_said() {
+        let said = |code| advice(Path::new("/dev/video0"), &io::Error::from_raw_os_error(code));
+        assert!(said(libc::EACCES).contains("group video"));
+        // What a control group forbids is another error than what the file's rights forbid.
+        assert!(said(libc::EPERM).contains("DeviceAllow"));
     }
 
     #[test]

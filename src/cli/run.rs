@@ -1,5 +1,7 @@
 //! `graftd run`: the daemon.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, ConfigError, DEFAULT_PATH, Loaded, Remote};
@@ -71,8 +73,14 @@ impl DeviceArgs {
         }
         let config = config.config;
         let Config { device: name, state_dir, store: limits, train, .. } = config;
-        if !state_dir.join("models").is_dir() {
-            return Err(StoreError::NoState { path: state_dir }.into());
+        match fs::metadata(state_dir.join("models")) {
+            Ok(found) if found.is_dir() => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let words =
+                    "this user may not look into it; ask as root, or as the user that the daemon runs as";
+                return Err(Failure::input(format!("{}: {error}: {words}", state_dir.display())));
+            }
+            _ => return Err(StoreError::NoState { path: state_dir }.into()),
         }
         Ok(Device { name, state_dir, limits, holdout_share: train.holdout_share })
     }

@@ -2,24 +2,15 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::StoreError;
+use super::{StoreError, owner};
 
 /// Held as long as it lives.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
-}
-
-impl Drop for Lock {
-    /// Closing would do, unless another thread is just starting a process: until that is another program it has
-    /// the file too.
-    fn drop(&mut self) {
-        if let Err(error) = self.file.unlock() {
-            tracing::warn!("the state's lock: {error}");
-        }
-    }
+    folder: PathBuf,
 }
 
 impl Lock {
@@ -46,6 +37,22 @@ impl Lock {
             writeln!(file, "{}", std::process::id())
         };
         write(&mut file).map_err(StoreError::io(path))?;
-        Ok(Lock { file })
+        let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+        Ok(Lock { file, folder })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // All else of the store is closed by now, and nobody else may be in it yet.
+        if let Err(error) = owner::give_back(&self.folder) {
+            let folder = self.folder.display();
+            tracing::error!("{folder}: what root has written there may be of no use to others: {error}");
+        }
+        // Closing would do, unless another thread is just starting a process: until that is another program it has
+        // the file too.
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!("the state's lock: {error}");
+        }
     }
 }

@@ -24,6 +24,7 @@ mod looks;
 mod models;
 mod older;
 mod outbox;
+mod owner;
 mod pending;
 mod reading;
 mod restore;
