@@ -78,7 +78,7 @@ impl Board {
         let is = |wanted: &&str| {
             chips.iter().any(|chip| chip == wanted || wanted.ends_with(',') && chip.starts_with(wanted))
         };
-        let known = KNOWN.iter().find(|known| known.compatible.iter().any(|wanted| is(wanted)));
+        let known = KNOWN.iter().find(|known| known.compatible.iter().any(&is));
         let (name, note) = match known {
             Some(known) => (known.name, known.note),
             None => other(root),
