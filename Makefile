@@ -43,7 +43,7 @@ bench-writes: ## count the bytes that go to a card, per kept frame and idle hour
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench board -- writes $(ARGS)
 
-memory-test: ## run the daemon in 150 MB and with runs in 300 MB, an hour each, as root (ARGS="10 yolo11n.onnx 320")
+memory-test: ## run the daemon in 150 MB and with runs in 300 MB, an hour each, as root (ARGS="10 yolo11n.onnx 320 150 500")
 	@scripts/setup.sh test
 	@scripts/fetch-onnxruntime.sh
 	cargo bench --bench board -- memory $(ARGS)

@@ -5,6 +5,7 @@
 //! cargo bench --bench board -- writes 1000 3600             # more of both, seconds
 //! cargo bench --bench board -- memory                       # an hour in 150 MB and one in 300 MB, as root
 //! cargo bench --bench board -- memory 10 yolo11n.onnx 320   # ten minutes of each, with another export
+//! cargo bench --bench board -- memory 10 yolo11n.onnx 320 150 500   # and other limits, MB
 //! ```
 //!
 //! Written is what the kernel counts for the process (`/proc/<pid>/io`): whole pages that have become dirty, not
@@ -43,10 +44,11 @@ fn main() {
         Some("writes") => writes(number(1, 200), Duration::from_secs(number(2, 300))),
         Some("memory") => {
             let side = arguments.get(3).map(|side| side.parse().expect("a side in pixels"));
-            memory(Duration::from_secs(60 * number(1, 60)), Path::new(base), side);
+            let limits = [number(4, 150), number(5, 300)];
+            memory(Duration::from_secs(60 * number(1, 60)), Path::new(base), side, limits);
         }
         // As `cargo bench` without a name runs it.
-        _ => println!("say what is wanted: writes [FRAMES SECONDS], or memory [MINUTES MODEL SIDE]"),
+        _ => println!("say what is wanted: writes [FRAMES SECONDS], or memory [MINUTES MODEL SIDE MB MB]"),
     }
 }
 
@@ -291,7 +293,7 @@ impl Drop for Group {
     }
 }
 
-fn memory(time: Duration, base: &Path, side: Option<usize>) {
+fn memory(time: Duration, base: &Path, side: Option<usize>, limits: [u64; 2]) {
     let frames = frames(120, 85);
     let parts = Parts::new();
     for (number, jpeg) in frames.iter().enumerate() {
@@ -304,10 +306,11 @@ fn memory(time: Duration, base: &Path, side: Option<usize>) {
     );
     println!("{} for {} minutes each", base.display(), time.as_secs() / 60);
     println!("| what | limit | resident, most | of these no file's | kills |\n|---|--:|--:|--:|--:|");
-    let parts =
-        within(150, "camera, detection, store, MQTT", parts, &config, |board| watch(board, time, |_| {}));
+    let parts = within(limits[0], "camera, detection, store, MQTT", parts, &config, |board| {
+        watch(board, time, |_| {})
+    });
     let class = support::classes(&base)[0].clone();
-    let parts = within(300, "the same and runs, one after the other", parts, &config, |board| {
+    let parts = within(limits[1], "the same and runs, one after the other", parts, &config, |board| {
         label(board, &class);
         let mut runs = 0;
         let most = watch(board, time, |board| {
@@ -342,7 +345,7 @@ fn within(limit: u64, what: &str, parts: Parts, config: &str, work: impl FnOnce(
 fn watch(board: &mut Board, time: Duration, mut at_each: impl FnMut(&Board)) -> f64 {
     let (start, mut most) = (Instant::now(), 0.0_f64);
     while start.elapsed() < time {
-        assert!(board.is_alive(), "the daemon was killed");
+        assert!(board.is_alive(), "the daemon was killed; it had held {most:.0} MB that were no file's");
         let [_, _, anon] = board.resident();
         most = most.max(anon);
         at_each(board);

@@ -149,9 +149,10 @@ impl RtspCamera {
                     }
                 }
                 Ok(None) => self.needs_key = false,
-                Err(error) => {
+                // What OpenH264 says of it tells nobody anything.
+                Err(_) => {
                     self.needs_key = true;
-                    let reason = format!("it can't be decoded ({error})");
+                    let reason = "it can't be decoded as H.264".into();
                     return Err(CaptureError::Frame { name: self.shown.clone(), reason });
                 }
             }
