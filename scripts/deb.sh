@@ -18,6 +18,8 @@ export SOURCE_DATE_EPOCH
 scripts/binary.sh "$arch"
 scripts/stage.sh "$target"
 cargo_tool cargo-deb "$cargo_deb"
+# Those of other versions would be taken for this one.
+rm -f target/dist/graftd_*_"$arch".deb
 # 022 whatever the user's is: modes of folders are part of the package.
 umask 022
 CARGO_TARGET_DIR=target/debian target/tools/bin/cargo-deb --no-build --no-strip --locked --target "$target" \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks that every set of features that makes sense compiles without a warning: the library, the program and the tests.
-#   scripts/features.sh [--some]    those that differ most, for `make test`
+#   scripts/features.sh [--some]    the three that differ most alone
 #   scripts/features.sh --sizes     builds each as a release for this machine and prints a table of sizes
 set -euo pipefail
 cd "$(dirname "$0")/.."
