@@ -199,7 +199,8 @@ fn advice(path: &Path, error: &io::Error) -> String {
             "it is not there; plug it in, or look for its name in /dev/v4l/by-id".into()
         }
         (_, Some(libc::EPERM)) => {
-            "the system forbids it; under systemd the unit must allow the device (DeviceAllow in a drop-in)".into()
+            "the system forbids it; under systemd the unit must allow the device (DeviceAllow in a drop-in)"
+                .into()
         }
         (io::ErrorKind::PermissionDenied, _) => "no permission; add this user to the group video".into(),
         (io::ErrorKind::TimedOut, _) => format!("it has given no frame for {} s", PATIENCE.as_secs()),

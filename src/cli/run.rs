@@ -56,7 +56,8 @@ impl DeviceArgs {
         match fs::metadata(state_dir.join("models")) {
             Ok(found) if found.is_dir() => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let words = "this user may not look into it; ask as root, or as the user that the daemon runs as";
+                let words =
+                    "this user may not look into it; ask as root, or as the user that the daemon runs as";
                 return Err(Failure::input(format!("{}: {error}: {words}", state_dir.display())));
             }
             _ => return Err(StoreError::NoState { path: state_dir }.into()),
