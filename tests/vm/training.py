@@ -27,7 +27,8 @@ def trains(device):
         device.command("label", sample=sample, boxes=[SQUARE], holdout=number % 4 == 3)
     device.configure(train=TRAIN)
     device.machine.do("systemctl reload graftd")
-    result = device.command("train", patience=device.machine.patience * 10, scope="head", epochs=80, views=4, patience=0)
+    long = device.machine.patience * 10
+    result = device.command("train", within=long, scope="head", epochs=80, views=4, patience=0)
     check(result["promoted"], result["reason"])
     equal("the slot", device.wait_for_state("another slot", lambda state: state["slot"] != 0)["slot"], result["slot"])
     device.machine.do(f"cmp {current(device)} /var/lib/graftd/models/current.onnx")
