@@ -3,7 +3,6 @@
 import base64
 
 from checks import check, equal, step
-from machine import Failed
 
 UNBIND = "echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind"
 BIND = "echo vivid.0 >/sys/bus/platform/drivers/vivid/bind"

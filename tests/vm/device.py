@@ -99,10 +99,10 @@ class Device:
                 return payload
         return None
 
-    def command(self, command, patience=None, **arguments):
+    def command(self, command, within=None, **arguments):
         """Sends a command, which must succeed; gives its result."""
         topic = self.begin(command, **arguments)
-        answer = self.machine.until(f"an answer to {command}", lambda: self.answer(topic), patience)
+        answer = self.machine.until(f"an answer to {command}", lambda: self.answer(topic), within)
         if answer["status"] != "successful":
             raise Failed(f"{command}: {answer.get('reason')}")
         return answer.get("result")

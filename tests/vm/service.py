@@ -1,7 +1,6 @@
 """It is installed and started: users, folders, rights, readiness, the journal, what is told at the machine itself."""
 
 import json
-import pathlib
 
 from checks import check, equal, step
 
