@@ -313,6 +313,8 @@ fn usage_that_is_wrong() {
 fn a_missing_onnx_runtime_is_said_and_gone_without() {
     let folder = tempfile::tempdir().unwrap();
     let data = drawn::data_set(folder.path(), &CLASSES, 1, 2, 160);
+    let program = folder.path().join("graftd");
+    fs::copy(env!("CARGO_BIN_EXE_graftd"), &program).unwrap();
     let eval = |runtime: &str| {
         let mut command = graftd();
         // Away from the checkout's lib/, so that there is none to be found.
@@ -325,14 +327,18 @@ fn a_missing_onnx_runtime_is_said_and_gone_without() {
             &export("yolo11n.onnx"),
             "--data",
         ]);
-        let program = folder.path().join("graftd");
-        fs::copy(env!("CARGO_BIN_EXE_graftd"), &program).unwrap();
-        let mut moved = Command::new(program);
+        let mut moved = Command::new(&program);
         moved.current_dir(folder.path()).args(command.get_args()).arg(&data);
         moved.env_remove("GRAFTD_ORT_LIB").env_remove("ORT_DYLIB_PATH");
         moved
     };
-    let output = eval("auto").output().unwrap();
+    // Another test that is just starting a process may still have the copy open.
+    let output = loop {
+        match eval("auto").output() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            output => break output.unwrap(),
+        }
+    };
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{message}");
     assert!(message.contains("libonnxruntime") && message.contains("tract"), "{message}");
