@@ -4,5 +4,6 @@
 fn main() -> std::process::ExitCode {
     // SAFETY: this is the first statement of the program; no other thread runs.
     unsafe { graftd::runtime::forbid_telemetry() };
+    graftd::runtime::give_memory_back();
     graftd::cli::main()
 }

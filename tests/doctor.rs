@@ -220,7 +220,7 @@ fn clock_heat_and_room_are_looked_at() {
     machine.write("proc/meminfo", "MemTotal:         436408 kB\nMemAvailable:     214560 kB\n");
     machine.says("memory", "warn", "209 MB of 426 MB");
     machine.write("proc/meminfo", "MemTotal:         436408 kB\nMemAvailable:     101888 kB\n");
-    machine.says("memory", "bad", "150 MB to detect and 450 MB to train");
+    machine.says("memory", "bad", "150 MB to detect and 300 MB to train");
     machine.write("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io pids\n");
     machine.says("memory", "warn", "cgroup_enable=memory");
     machine.configure("[store]\nmin_free_mb = 999999999\n");

@@ -19,6 +19,7 @@
 #[cfg(not(any(feature = "ort", feature = "tract")))]
 compile_error!("graftd needs a runtime: build it with the feature ort, tract or both");
 
+mod allocator;
 mod choice;
 #[cfg(feature = "ort")]
 mod library;
@@ -29,6 +30,7 @@ mod pure;
 mod telemetry;
 mod value;
 
+pub use allocator::give_memory_back;
 pub use choice::{RuntimeChoice, RuntimeKind, UnknownRuntime, library, open};
 pub use telemetry::forbid_telemetry;
 pub use value::Value;

@@ -11,7 +11,7 @@ use super::{Finding, Verdict};
 /// A YOLO11n at 320 px detects in so much, MB.
 const DETECTS: u64 = 150;
 /// And trains all of its head in so much (docs/boards.md).
-const TRAINS: u64 = 450;
+const TRAINS: u64 = 300;
 
 /// What the kernel says that can be had (`/proc/meminfo`, kB).
 pub(super) fn memory(root: &Root) -> Vec<Finding> {
