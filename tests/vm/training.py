@@ -28,7 +28,7 @@ def trains(device):
     device.configure(train=TRAIN)
     device.machine.do("systemctl reload graftd")
     long = device.machine.patience * 10
-    result = device.command("train", within=long, scope="head", epochs=80, views=4, patience=0)
+    result = device.command("train", within=long, scope="head", epochs=30, views=4, patience=0)
     check(result["promoted"], result["reason"])
     equal("the slot", device.wait_for_state("another slot", lambda state: state["slot"] != 0)["slot"], result["slot"])
     device.machine.do(f"cmp {current(device)} /var/lib/graftd/models/current.onnx")
