@@ -32,9 +32,14 @@ def cuts(device):
         known = device.samples_told()
         labels = {}
         until = time.monotonic() + chance.uniform(3, 8)
-        while time.monotonic() < until or not any(map(device.answer, labels.values())):
+
+        def label():
+            """Labels what is new, until the time has come and an answer too."""
             for sample in sorted(device.samples_told() - known - labels.keys())[:5]:
                 labels[sample] = device.begin("label", sample=sample, boxes=[])
+            return time.monotonic() >= until and any(map(device.answer, labels.values()))
+
+        device.machine.until("an answer to a label", label)
         device.machine.cut_power()
         told = device.samples_told()
         acknowledged = {sample for sample, topic in labels.items()
