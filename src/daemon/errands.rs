@@ -70,7 +70,9 @@ impl Core {
             let measure = || {
                 let runtime = runtime::open(&config.runtime.backbone()).map_err(words)?;
                 let mut detector = open_detector(&config, &store, slot, &*runtime).map_err(words)?;
-                let names = Names::open(&store, detector.classes()).map_err(words)?;
+                // The loop alone changes the store's.
+                let mut known = store.samples().class_names().map_err(words)?;
+                let names = Names::of(&mut known, detector.classes());
                 detector.call_classes(names.model_and_others());
                 let mut holdout = holdout;
                 renumber(&mut holdout, &names.labels, detector.classes()).map_err(words)?;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use crate::mqtt::ClassArguments;
-use crate::store::{Store, StoreError};
+use crate::store::{ClassNames, Store, StoreError};
 use crate::train::{ClassChanges, TrainingSet};
 
 use super::core::Core;
@@ -29,22 +29,28 @@ impl Names {
     /// store's.
     pub fn open(store: &Store, model: &[String]) -> Result<Names, StoreError> {
         let mut known = store.samples().class_names()?;
-        let model: Vec<String> = model.iter().map(|name| known.today(name).to_owned()).collect();
         let before = known.classes.len();
+        let names = Names::of(&mut known, model);
+        if known.classes.len() > before {
+            store.samples().set_class_names(&known)?;
+        }
+        Ok(names)
+    }
+
+    /// The same, with what the model adds put into `known` and nowhere else.
+    pub fn of(known: &mut ClassNames, model: &[String]) -> Names {
+        let model: Vec<String> = model.iter().map(|name| known.today(name).to_owned()).collect();
         for name in &model {
             if !known.classes.contains(name) {
                 known.classes.push(name.clone());
             }
-        }
-        if known.classes.len() > before {
-            store.samples().set_class_names(&known)?;
         }
         let number = |name: &String| {
             let place = known.classes.iter().position(|class| class == name);
             place.expect("it has just been added where it was missing") as u32
         };
         let numbers = model.iter().map(number).collect();
-        Ok(Names { labels: known.classes, model, numbers })
+        Names { labels: known.classes.clone(), model, numbers }
     }
 
     /// The model's classes, and behind them those that only labels know.
