@@ -104,8 +104,7 @@ impl Core {
     /// Does what a command says, and answers it unless it goes on.
     pub(super) fn answer(&mut self, arguments: Arguments, ask: &Ask) -> Result<(), StoreError> {
         match self.carry_out(arguments, ask) {
-            Some(Ok(result)) => self.settle(ask, &Answer::Successful { result }),
-            Some(Err(reason)) => self.settle(ask, &Answer::failed(reason)),
+            Some(done) => self.settle(ask, &done.into()),
             // It goes on; whoever ends it settles it.
             None => Ok(()),
         }
@@ -126,19 +125,10 @@ impl Core {
                 self.eyes.asked.push(ask.clone());
                 return None;
             }
-            Arguments::Train(arguments) => match self.start_run(&arguments, ask) {
-                Ok(()) => return None,
-                Err(reason) => Err(reason),
-            },
-            Arguments::Evaluate(arguments) => match self.evaluate(&arguments, ask) {
-                Ok(()) => return None,
-                Err(reason) => Err(reason),
-            },
-            Arguments::Export(arguments) => match self.export(&arguments, ask) {
-                Ok(()) => return None,
-                Err(reason) => Err(reason),
-            },
-            Arguments::Set(arguments) => self.set(arguments),
+            Arguments::Train(arguments) => return self.start_run(&arguments, ask).err().map(Err),
+            Arguments::Evaluate(arguments) => return self.evaluate(&arguments, ask).err().map(Err),
+            Arguments::Export(arguments) => return self.export(&arguments, ask).err().map(Err),
+            Arguments::Set(arguments) => self.set(&arguments),
             Arguments::Class(arguments) => self.change_class(&arguments),
             Arguments::Pause => self.pause_run(),
             Arguments::Resume => self.resume_run(),

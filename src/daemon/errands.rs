@@ -22,8 +22,9 @@ use crate::train::renumber;
 use super::ask::Ask;
 use super::core::Core;
 use super::event::Event;
-use super::models::open_detector;
+use super::models::{open_detector, words};
 use super::names::Names;
+use super::runs::measurable;
 
 /// An errand that goes on.
 pub(super) struct Errand {
@@ -58,12 +59,7 @@ impl Core {
             return Err(format!("there is no slot {slot}; there are {}", known.join(", ")));
         }
         let (_, holdout) = self.store.samples().truth().map_err(words)?;
-        if holdout.iter().all(|example| example.labels.is_empty()) {
-            return Err(
-                "no hold-out sample has a box, so nothing can be measured; label one with \"holdout\": true"
-                    .into(),
-            );
-        }
+        measurable(&holdout)?;
         let (config, store) = (self.config.clone(), Arc::clone(&self.store));
         self.send_off("evaluate", ask, move |_| {
             let guest = config.train.guest.clone();
@@ -124,10 +120,7 @@ impl Core {
 
     pub(super) fn errand_ended(&mut self, done: Result<Value, String>) -> Result<(), StoreError> {
         let Some(errand) = self.errand.take() else { return Ok(()) };
-        match done {
-            Ok(result) => self.settle(&errand.ask, &Answer::Successful { result }),
-            Err(reason) => self.settle(&errand.ask, &Answer::failed(reason)),
-        }
+        self.settle(&errand.ask, &done.into())
     }
 
     /// The daemon stops: nobody waits for the errand any more.
@@ -150,9 +143,8 @@ fn export(
     fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
     files::sweep(folder).map_err(|error| failed(folder, error))?;
     let samples = store.samples();
-    let needs = samples.iter().filter_map(Result::ok).filter(|sample| sample.labels.is_some());
-    let needs: u64 =
-        needs.filter_map(|sample| Some(fs::metadata(samples.frame_path(&sample)).ok()?.len())).sum();
+    let labelled = samples.iter().filter_map(Result::ok).filter(|sample| sample.labels.is_some());
+    let needs: u64 = labelled.map(|sample| sample.bytes).sum();
     if let Some(free) = files::free_space(folder).filter(|&free| free < needs + floor) {
         let [needs, free, floor] = [needs, free, floor].map(|bytes| bytes >> 20);
         return Err(format!(
@@ -213,8 +205,4 @@ enum Halt {
     Store(StoreError),
     #[error("graftd was stopped")]
     GivenUp,
-}
-
-fn words(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

@@ -9,6 +9,7 @@ use crate::store::{ClassNames, Store, StoreError};
 use crate::train::{ClassChanges, TrainingSet};
 
 use super::core::Core;
+use super::models::words;
 
 /// The classes of labels and of the current model.
 ///
@@ -92,11 +93,11 @@ impl Core {
     /// `cmd/class`: a class is added or called otherwise. Labels may use the name at once; a model's file takes it
     /// with the next run.
     pub(super) fn change_class(&mut self, arguments: &ClassArguments) -> Result<Value, String> {
-        let words = |error: StoreError| error.to_string();
         let mut known = self.store.samples().class_names().map_err(words)?;
         let new = arguments.change(&mut known)?;
+        let names = Names::of(&mut known, self.detector.classes());
         self.store.samples().set_class_names(&known).map_err(words)?;
-        self.names = Names::open(&self.store, self.detector.classes()).map_err(words)?;
+        self.names = names;
         self.selector.rename(&self.names.model);
         tracing::info!("{new}");
         self.publish_model();

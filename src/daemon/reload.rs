@@ -61,21 +61,21 @@ impl Core {
     }
 
     /// `cmd/set`.
-    pub(super) fn set(&mut self, arguments: SetArguments) -> Result<Value, String> {
+    pub(super) fn set(&mut self, arguments: &SetArguments) -> Result<Value, String> {
         let mut remote = self.remote.clone();
-        let asked: Vec<String> = arguments.keys.keys().cloned().collect();
-        for (name, value) in arguments.keys {
+        for (name, value) in &arguments.keys {
             if name.starts_with("train.") && !self.config.train.allow_remote {
                 return Err(format!("{name}: this device's runs are its own affair (train.allow_remote)"));
             }
-            remote.set(&name, value)?;
+            remote.set(name, value.clone())?;
         }
         let mut changes = Changes::default();
         if remote != self.remote {
             let (new, faults) = (self.read_config)(&remote)?;
             // What was set earlier may be overruled on the device since.
             let is_about_this = |fault: &&Fault| {
-                fault.place == Origin::Set || fault.key.as_ref().is_some_and(|key| asked.contains(key))
+                fault.place == Origin::Set
+                    || fault.key.as_ref().is_some_and(|key| arguments.keys.contains_key(key))
             };
             if let Some(fault) = faults.iter().find(is_about_this) {
                 return Err(format!("{fault}; nothing is changed"));

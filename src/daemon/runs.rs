@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::dataset::Example;
 use crate::mqtt::{Answer, ProgressReport, RunOutcome, RunReport, TrainArguments, identified};
 use crate::runtime;
 use crate::store::{EndedRun, Message, PendingRun, RunEnd, Scores, SlotRecord, StoreError};
@@ -170,12 +171,7 @@ impl Core {
                 "{count} samples are labelled to learn from, {least} are needed; label more"
             ));
         }
-        if holdout.iter().all(|example| example.labels.is_empty()) {
-            return Err(
-                "no hold-out sample has a box, so nothing can be measured; label one with \"holdout\": true"
-                    .into(),
-            );
-        }
+        measurable(&holdout)?;
         let samples = (train.len(), holdout.len());
         let trained_on = format!("{} samples, measured on {}", train.len(), holdout.len());
         let guest = self.config.train.guest.clone();
@@ -409,6 +405,17 @@ impl Core {
         let payload = identified(report);
         let droppable = matches!(report, RunReport::Progress { .. });
         self.push(&Message { topic: self.topics.event_run(run), payload, droppable, correlation: None })
+    }
+}
+
+/// Whether a model can be measured on the hold-out, or what to do.
+pub(super) fn measurable(holdout: &[Example]) -> Result<(), String> {
+    match holdout.iter().all(|example| example.labels.is_empty()) {
+        true => {
+            Err("no hold-out sample has a box, so nothing can be measured; label one with \"holdout\": true"
+                .into())
+        }
+        false => Ok(()),
     }
 }
 

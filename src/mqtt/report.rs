@@ -37,6 +37,15 @@ pub enum Answer {
     },
 }
 
+impl From<Result<Value, String>> for Answer {
+    fn from(done: Result<Value, String>) -> Self {
+        match done {
+            Ok(result) => Answer::Successful { result },
+            Err(reason) => Answer::failed(reason),
+        }
+    }
+}
+
 impl Answer {
     /// Not done.
     pub fn failed(reason: impl Into<String>) -> Self {

@@ -25,12 +25,17 @@ pub(super) fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
-fn with_id(mut schema: Value) -> Value {
-    schema["properties"]["id"] = text("a UUID of version 7; the same id is the same message again");
+/// An object's schema with one key more, which must be there.
+fn with(mut schema: Value, key: &str, value: Value) -> Value {
+    schema["properties"][key] = value;
     if let Some(required) = schema["required"].as_array_mut() {
-        required.push("id".into());
+        required.push(key.into());
     }
     schema
+}
+
+fn with_id(schema: Value) -> Value {
+    with(schema, "id", text("a UUID of version 7; the same id is the same message again"))
 }
 
 fn text(about: &str) -> Value {
@@ -213,14 +218,7 @@ fn result(command: &str) -> Value {
         "promote" | "rollback" => {
             object(json!({"slot": count("the current one"), "sha256": text("of its file")}))
         }
-        "evaluate" => {
-            let mut schema = evaluation();
-            schema["properties"]["slot"] = count("whose model was measured");
-            if let Some(required) = schema["required"].as_array_mut() {
-                required.push("slot".into());
-            }
-            schema
-        }
+        "evaluate" => with(evaluation(), "slot", count("whose model was measured")),
         "class" => object(json!({"classes": texts("what labels count in")})),
         "set" => {
             let values = |about: &str| json!({"type": "object", "description": about});
