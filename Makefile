@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host bench-writes memory-test test-rtsp torture fuzz selection exports forgetting peers peers-cost fmt doc lib venv aarch64 deb deb-test features release vm-test
+.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host bench-writes memory-test test-rtsp torture fuzz selection exports forgetting peers peers-cost fmt doc lib venv aarch64 deb deb-test features release vm-test board-test
 
 help: ## list what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -21,6 +21,16 @@ vm-test: ## let the real systemd start, watch, kill, reload and upgrade graftd i
 	@scripts/fetch-onnxruntime.sh
 	cargo build
 	@tests/vm/run.py $(ARGS)
+
+board-test: ## try the arm64 package on an emulated board: camera, labels, runs on both runtimes, a power cut (goes on where it was ended)
+	@scripts/setup.sh board
+	@scripts/fetch-onnxruntime.sh
+	@scripts/fetch-onnxruntime.sh target/vm/lib-arm64 aarch64
+	@scripts/venv.sh
+	@scripts/deb.sh arm64
+	@scripts/binary.sh arm64 --quiet --test grad_runtimes
+	cargo build
+	@tests/vm/board.py $(ARGS)
 
 bench: ## measure CPU time per picture of every stage, per scope and runtime (ARGS="yolo11n.onnx 320")
 	@scripts/setup.sh demo

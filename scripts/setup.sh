@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, and says what and why. Does nothing when all is there.
-#   scripts/setup.sh demo|test|vm
+#   scripts/setup.sh demo|test|vm|board
 set -euo pipefail
 need=()
 want() { # want COMMAND PACKAGE WHY
@@ -26,8 +26,14 @@ if [ "${1:-demo}" = test ]; then
     want systemd-analyze systemd "the unit is checked"
     want mosquitto_pub mosquitto-clients "the tests send commands as an operator would"
 fi
+if [ "${1:-demo}" = board ]; then
+    want qemu-system-aarch64 qemu-system-arm "the machine that plays a board"
+    want qemu-aarch64-static qemu-user-static "its Debian's packages are set up by it"
+fi
 if [ "${1:-demo}" = vm ]; then
     want qemu-system-x86_64 qemu-system-x86 "the machine that systemd is tried in"
+fi
+if [ "${1:-demo}" = vm ] || [ "${1:-demo}" = board ]; then
     want qemu-img qemu-utils "the machine's disk"
     want debootstrap debootstrap "the machine's Debian"
     want mosquitto_sub mosquitto-clients "the operator beside the machine"

@@ -1,5 +1,7 @@
 """What is tried, in order, and what came of it."""
 
+import signal
+import sys
 import time
 import traceback
 
@@ -27,12 +29,15 @@ def equal(what, is_, must):
     check(is_ == must, f"{what} is {is_!r}, and must be {must!r}")
 
 
-def try_all(device, log, only=None):
-    """Tries all steps, those after a failed one too; gives the number that failed."""
+def steps_of(*modules):
+    """Their steps, in this order."""
+    return [step for module in modules for step in STEPS if step[1].__module__ == module.__name__]
+
+
+def try_all(device, steps, log, passed=lambda function: None):
+    """Tries all steps, those after a failed one too; gives the number that failed. Tells `passed` what has worked."""
     failed = 0
-    for promise, function in STEPS:
-        if only and function.__name__ not in only:
-            continue
+    for promise, function in steps:
         begun = time.monotonic()
         try:
             note = function(device)
@@ -46,4 +51,35 @@ def try_all(device, log, only=None):
         print(line, file=log, flush=True)
         if result == "FAILED":
             print(device.evidence(), file=log, flush=True)
+        else:
+            passed(function)
     return failed
+
+
+def session(device, steps, minutes, begin=lambda: None, passed=lambda function: None):
+    """Boots, tries all steps and ends the program: with 0 when all have worked."""
+
+    def out_of_time(*_):
+        raise SystemExit(f"vm: not done within {minutes} minutes")
+
+    machine = device.machine
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("vm: ended from outside"))
+    signal.alarm(minutes * 60)
+    begun = time.monotonic()
+    try:
+        machine.boot()
+        what = machine.do(". /etc/os-release; echo \"$PRETTY_NAME $(uname -m), $(systemctl --version | head -1)\"")
+        print(f"vm: {what}, {machine.accelerator}, booted in {time.monotonic() - begun:.0f} s", flush=True)
+        begin()
+        with open(machine.folder / "steps.log", "a") as log:
+            print(f"{time.strftime('%Y-%m-%d %H:%M')} {what}", file=log, flush=True)
+            failed = try_all(device, steps, log, passed)
+    except Failed as error:
+        sys.exit(f"vm: {error}")
+    finally:
+        device.stop_watching()
+        machine.cut_power()
+    took = (time.monotonic() - begun) / 60
+    print(f"vm: {len(steps) - failed} of {len(steps)} ok, in {took:.1f} minutes; log in {machine.folder}")
+    sys.exit(1 if failed else 0)

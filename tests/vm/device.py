@@ -18,6 +18,7 @@ device = "board"
 base = "/usr/share/graftd/small.onnx"
 [runtime]
 threads = 1
+{runtime}
 [detect]
 confidence = 0.9
 [camera]
@@ -122,7 +123,8 @@ class Device:
 
     # The service.
 
-    def configure(self, fps=2.0, width=640, height=480, share=0.0, per_hour=0, broker="mqtt://127.0.0.1", mqtt="", train=""):
+    def configure(self, fps=2.0, width=640, height=480, share=0.0, per_hour=0, broker="mqtt://127.0.0.1", mqtt="",
+                  runtime="", train=""):
         self.write(CONFIG, BASICS.format(**{k: v for k, v in locals().items() if k != "self"}))
 
     def write(self, path, text):

@@ -4,8 +4,10 @@ import base64
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
+import sys
 import time
 
 QEMU = {"amd64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
@@ -66,7 +68,11 @@ class Machine:
     def _try_to_boot(self, seconds):
         self.socket.unlink(missing_ok=True)
         board = {"amd64": ["-M", "q35"], "arm64": ["-M", "virt"]}[self.arch]
-        processor = "host,-arch-capabilities" if self.accelerator == "kvm" and self.arch == "amd64" else "max"
+        if self.accelerator == "kvm":
+            processor = {"amd64": "host,-arch-capabilities", "arm64": "host"}[self.arch]
+        else:
+            # The A76 is what a Raspberry Pi 5 and an RK3588 have.
+            processor = {"amd64": "max", "arm64": "cortex-a76"}[self.arch]
         tty = CONSOLE[self.arch]
         command = [
             QEMU[self.arch], *board, "-accel", self.accelerator, "-cpu", processor, "-smp", "2", "-m", self.memory,
@@ -186,4 +192,15 @@ def image(arch, suite, folder):
     """The image, which is made where it is missing."""
     script = pathlib.Path(__file__).with_name("image.sh")
     subprocess.run([script, arch, suite, folder], check=True)
+    return folder
+
+
+def share(folder, files):
+    """Lays files and folders under these names into a new folder, which the guest sees as /host."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, path in files.items():
+        if not path.exists():
+            sys.exit(f"vm: {path} is missing")
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / name)
     return folder

@@ -26,7 +26,7 @@ def cuts(device):
     chance = random.Random(7)
     device.configure(fps=5.0, share=1.0, per_hour=1_000_000)
     device.machine.do("systemctl restart graftd && sync")
-    kept = labelled = 0
+    kept, acknowledged = 0, set()
     for _ in range(CUTS):
         flows(device)
         known = device.samples_told()
@@ -42,9 +42,10 @@ def cuts(device):
         device.machine.until("an answer to a label", label)
         device.machine.cut_power()
         told = device.samples_told()
-        acknowledged = {sample for sample, topic in labels.items()
-                        if (device.answer(topic) or {}).get("status") == "successful"}
-        check(acknowledged, "no label was acknowledged before the cut")
+        new = {sample for sample, topic in labels.items()
+               if (device.answer(topic) or {}).get("status") == "successful"}
+        check(new, "no label was acknowledged before the cut")
+        acknowledged |= new
         device.machine.boot()
         device.machine.wait("the service", "systemctl is-active graftd")
         flows(device)
@@ -56,5 +57,5 @@ def cuts(device):
         device.machine.do("systemctl stop graftd")
         device.machine.do("runuser -u graftd -- graftd samples verify")
         device.machine.do("systemctl start graftd")
-        kept, labelled = kept + len(told - known), labelled + len(acknowledged)
-    return f"{CUTS} cuts; {kept} samples and {labelled} labels acknowledged since boot and cut"
+        kept += len(told - known)
+    return f"{CUTS} cuts; {kept} samples and {len(acknowledged)} labels acknowledged since boot and cut"
