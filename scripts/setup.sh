@@ -53,4 +53,10 @@ fi
 "${as_root[@]}" apt-get update -qq
 [ ${#need[@]} -eq 0 ] && exit 0
 echo "setup: installing ${need[*]} with apt-get"
-DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${need[@]}"
+export DEBIAN_FRONTEND=noninteractive
+install=(apt-get install -y -qq --no-install-recommends "${need[@]}")
+"${as_root[@]}" "${install[@]}" && exit 0
+# A part of the same program that is there already from Debian's backports wants the rest from there too.
+backports=$(. /etc/os-release && echo "${VERSION_CODENAME:-}-backports")
+echo "setup: that did not work; trying $backports"
+"${as_root[@]}" "${install[@]}" -t "$backports"

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use graftd::dataset::{Collection, DataSet, DatasetError, Entry, Item, Split, Told, write_coco, write_yolo};
+use graftd::dataset::{Collection, DataSet, DatasetError, Entry, Format, Item, Split, Told};
 use graftd::label::{LabelBox, Provenance};
 use graftd::picture::Picture;
 
@@ -185,7 +185,8 @@ fn assert_same(found: &[Entry], written: &[Item]) {
 #[test]
 fn what_is_written_as_yolo_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
-    let count = write_yolo::<DatasetError>(folder.path(), &classes(), items().map(Ok).into_iter()).unwrap();
+    let count =
+        Format::Yolo.write::<DatasetError>(folder.path(), &classes(), items().map(Ok).into_iter()).unwrap();
     assert_eq!(count, 2);
     let yaml = folder.path().join("data.yaml");
     let collection = Collection::read(&yaml, None).unwrap();
@@ -197,14 +198,15 @@ fn what_is_written_as_yolo_is_read_again() {
     assert_eq!(set.train[0].covers, items()[0].told.covers);
     assert_eq!((set.val[0].labels.len(), &set.val[0].covers), (0, &None));
     // Nothing is written among other files.
-    let error = write_yolo::<DatasetError>(folder.path(), &classes(), items().map(Ok).into_iter());
+    let error = Format::Yolo.write::<DatasetError>(folder.path(), &classes(), items().map(Ok).into_iter());
     assert!(error.unwrap_err().to_string().contains("name a new folder"));
 }
 
 #[test]
 fn what_is_written_as_coco_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
-    let count = write_coco::<DatasetError>(folder.path(), &classes(), items().map(Ok).into_iter()).unwrap();
+    let count =
+        Format::Coco.write::<DatasetError>(folder.path(), &classes(), items().map(Ok).into_iter()).unwrap();
     assert_eq!(count, 2);
     for (name, written) in ["train.json", "val.json"].iter().zip(items()) {
         let collection = Collection::read(&folder.path().join(name), None).unwrap();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::dataset::Collection;
+use crate::dataset::{Collection, Format};
 
 use super::failure::Failure;
 use super::run::DeviceArgs;
@@ -63,22 +63,15 @@ pub(super) fn import(args: &ImportArgs) -> Result<(), Failure> {
 pub(super) struct ExportArgs {
     /// A new or empty folder.
     folder: PathBuf,
-    /// How other programs are to read it.
-    #[arg(long, value_enum, default_value = "yolo")]
+    /// How other programs are to read it: yolo (images/, labels/ and data.yaml) or coco (images/, train.json and
+    /// val.json).
+    #[arg(long, default_value = "yolo")]
     format: Format,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Format {
-    /// images/, labels/ and data.yaml.
-    Yolo,
-    /// images/, train.json and val.json.
-    Coco,
 }
 
 /// Runs `graftd export`.
@@ -97,10 +90,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), Failure> {
         item
     });
     let classes = samples.classes()?;
-    let pictures = match args.format {
-        Format::Yolo => crate::dataset::write_yolo(&args.folder, &classes, items),
-        Format::Coco => crate::dataset::write_coco(&args.folder, &classes, items),
-    }?;
+    let pictures = args.format.write(&args.folder, &classes, items)?;
     bar.finish_and_clear();
     if args.json {
         return print::json(&json!({"pictures": pictures, "folder": args.folder}));

@@ -12,9 +12,9 @@ use std::thread;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::dataset::{DatasetError, Item, write_coco, write_yolo};
+use crate::dataset::{DatasetError, Format};
 use crate::files;
-use crate::mqtt::{Answer, EvaluateArguments, ExportArguments, ExportFormat};
+use crate::mqtt::{Answer, EvaluateArguments, ExportArguments};
 use crate::runtime;
 use crate::store::{Sample, Store, StoreError};
 use crate::train::renumber;
@@ -135,7 +135,7 @@ impl Core {
 fn export(
     store: &Store,
     folder: &Path,
-    format: ExportFormat,
+    format: Format,
     floor: u64,
     given_up: &AtomicBool,
 ) -> Result<Value, String> {
@@ -161,7 +161,7 @@ fn export(
     let classes = samples.classes().map_err(words)?;
     let name = Uuid::now_v7().to_string();
     let (passing, place) = (folder.join(format!("{}{name}", files::PASSING)), folder.join(name));
-    let pictures = write(format, &passing, &classes, items).map_err(|halt| {
+    let pictures = format.write(&passing, &classes, items).map_err(|halt: Halt| {
         if let Err(error) = fs::remove_dir_all(&passing) {
             tracing::warn!("{}: {error}", passing.display());
         }
@@ -172,18 +172,6 @@ fn export(
         .map_err(|error| failed(&place, error))?;
     remove_others(folder, &place).map_err(|error| failed(folder, error))?;
     Ok(json!({"folder": place, "pictures": pictures}))
-}
-
-fn write(
-    format: ExportFormat,
-    folder: &Path,
-    classes: &[String],
-    items: impl Iterator<Item = Result<Item, Halt>>,
-) -> Result<usize, Halt> {
-    match format {
-        ExportFormat::Yolo => write_yolo(folder, classes, items),
-        ExportFormat::Coco => write_coco(folder, classes, items),
-    }
 }
 
 fn remove_others(folder: &Path, newest: &Path) -> io::Result<()> {

@@ -5,14 +5,57 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::label::LabelBox;
 
 use super::DatasetError;
 use super::coco::{self, Annotation, Category, Image};
 use super::collection::{TOLD, Told};
+
+/// A form of data sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// images/, labels/ and data.yaml.
+    #[default]
+    Yolo,
+    /// images/, train.json and val.json.
+    Coco,
+}
+
+impl Format {
+    /// Writes a data set of this form into a new or empty folder; gives the number of pictures. They come one at a
+    /// time, so that a large store need not fit in memory.
+    ///
+    /// # Errors
+    /// When there is something in the folder already, or the disk fails; and whatever the items' source says.
+    pub fn write<E: From<DatasetError>>(
+        self,
+        folder: &Path,
+        classes: &[String],
+        items: impl Iterator<Item = Result<Item, E>>,
+    ) -> Result<usize, E> {
+        match self {
+            Format::Yolo => write_yolo(folder, classes, items),
+            Format::Coco => write_coco(folder, classes, items),
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "yolo" => Ok(Format::Yolo),
+            "coco" => Ok(Format::Coco),
+            other => Err(format!("there is no form {other:?}; it is one of yolo, coco")),
+        }
+    }
+}
 
 /// One picture to write.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,12 +81,8 @@ impl Item {
 }
 
 /// Writes `images/SPLIT/NAME`, `labels/SPLIT/….txt`, `data.yaml`, and `graftd.json` with what a YOLO folder
-/// can't say; gives the number of pictures. They come one at a time, so that a large store need not fit in
-/// memory.
-///
-/// # Errors
-/// When there is something in the folder already, or the disk fails; and whatever the items' source says.
-pub fn write_yolo<E: From<DatasetError>>(
+/// can't say.
+fn write_yolo<E: From<DatasetError>>(
     folder: &Path,
     classes: &[String],
     items: impl Iterator<Item = Result<Item, E>>,
@@ -83,11 +122,8 @@ struct CocoFile {
     categories: Vec<Category>,
 }
 
-/// Writes `images/NAME`, `train.json` and `val.json` in COCO's form; gives the number of pictures.
-///
-/// # Errors
-/// As [`write_yolo`].
-pub fn write_coco<E: From<DatasetError>>(
+/// Writes `images/NAME`, `train.json` and `val.json` in COCO's form.
+fn write_coco<E: From<DatasetError>>(
     folder: &Path,
     classes: &[String],
     items: impl Iterator<Item = Result<Item, E>>,

@@ -14,7 +14,7 @@ mod rows;
 mod splits;
 
 pub use collection::{Collection, Entry, Told};
-pub use export::{Item, write_coco, write_yolo};
+pub use export::{Format, Item};
 pub use rows::parse_rows;
 
 use std::fmt;

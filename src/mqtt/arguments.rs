@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::Format;
 use crate::label::LabelBox;
 use crate::train::{Rate, ScopeChoice};
 use crate::yolo::names::listed;
@@ -191,18 +192,7 @@ pub struct EvaluateArguments {
 #[serde(default, deny_unknown_fields)]
 pub struct ExportArguments {
     /// How other programs are to read it.
-    pub format: ExportFormat,
-}
-
-/// A form of data sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExportFormat {
-    /// images/, labels/ and data.yaml.
-    #[default]
-    Yolo,
-    /// images/, train.json and val.json.
-    Coco,
+    pub format: Format,
 }
 
 /// Arguments of `set`.

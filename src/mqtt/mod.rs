@@ -27,8 +27,8 @@ mod wire;
 pub use crate::config::COMMANDS;
 pub use afar::{Afar, AfarError, Heard};
 pub use arguments::{
-    CaptureArguments, ClassRef, EvaluateArguments, ExportArguments, ExportFormat, LabelArguments,
-    LabelledBox, PromoteArguments, SetArguments, TrainArguments,
+    CaptureArguments, ClassRef, EvaluateArguments, ExportArguments, LabelArguments, LabelledBox,
+    PromoteArguments, SetArguments, TrainArguments,
 };
 pub use asyncapi::asyncapi;
 #[cfg(feature = "demo-broker")]

@@ -33,9 +33,15 @@ echo "image: Debian $suite for $arch into $folder (some minutes)"
 mkdir -p "$folder" "$folder/../packages"
 root=$folder/root
 "${as_root[@]}" rm -rf "$root"
-"${as_root[@]}" debootstrap --arch="$arch" --variant=minbase --cache-dir="$(realpath "$folder/../packages")" \
-    --include="$packages" "$suite" "$root" "$mirror" >"$folder/debootstrap.log" \
-    || { tail -5 "$folder/debootstrap.log" >&2; exit 1; }
+failed() { tail -5 "$folder/debootstrap.log" >&2; exit 1; }
+"${as_root[@]}" debootstrap --foreign --arch="$arch" --variant=minbase --cache-dir="$(realpath "$folder/../packages")" \
+    --include="$packages" "$suite" "$root" "$mirror" >"$folder/debootstrap.log" || failed
+# Before the kernel is set up: little is loaded before the disk. All that might be would take an hour to look for by
+# emulation.
+"${as_root[@]}" mkdir -p "$root/etc/initramfs-tools/conf.d"
+echo MODULES=list | "${as_root[@]}" tee "$root/etc/initramfs-tools/conf.d/list" >/dev/null
+printf 'virtio_pci\nvirtio_blk\next4\n' | "${as_root[@]}" tee "$root/etc/initramfs-tools/modules" >/dev/null
+"${as_root[@]}" chroot "$root" /debootstrap/debootstrap --second-stage >>"$folder/debootstrap.log" || failed
 
 "${as_root[@]}" install -m 755 shell.sh "$root/usr/local/sbin/test-shell"
 "${as_root[@]}" install -m 644 shell.service "$root/etc/systemd/system/test-shell.service"
@@ -47,10 +53,6 @@ root=$folder/root
     printf "[Match]\nName=e*\n[Network]\nDHCP=ipv4\n" >/etc/systemd/network/any.network
     systemctl enable --quiet systemd-networkd test-shell
     systemctl mask --quiet systemd-networkd-wait-online apt-daily.timer apt-daily-upgrade.timer
-    # Little is loaded before the disk, which emulation is slow at.
-    sed -i s/^MODULES=.*/MODULES=list/ /etc/initramfs-tools/initramfs.conf
-    printf "virtio_pci\nvirtio_blk\next4\n" >>/etc/initramfs-tools/modules
-    update-initramfs -u
     rm -rf /var/cache/apt/archives/*.deb
 ' >>"$folder/debootstrap.log" 2>&1
 cp "$root"/boot/vmlinuz-* "$folder/vmlinuz"
