@@ -320,14 +320,18 @@ fn memory(time: Duration, base: &Path, side: Option<usize>, limits: [u64; 2]) {
     }
     let class = support::classes(&base)[0].clone();
     let parts = within(limits[1], "the same and runs, one after the other", parts, &config, |board| {
-        wait_until("there are samples to label", || board.samples() >= LABELLED);
+        for _ in board.samples()..LABELLED {
+            let kept = board.socket.post("/cmd/capture", "{}");
+            assert_eq!(kept.status, 200, "{kept:?}");
+        }
         label(board, &class);
         let mut runs = 0;
         let most = watch(board, time, |board| {
             if board.state()["run"].is_null() {
                 let begun = board.socket.post("/cmd/train", r#"{"epochs": 5}"#);
-                assert_eq!(begun.status, 202, "{begun:?}");
-                runs += 1;
+                // A run that has just begun may not be in the state yet.
+                assert!([202, 409].contains(&begun.status), "{begun:?}");
+                runs += u32::from(begun.status == 202);
             }
         });
         eprintln!("{runs} runs were begun");
