@@ -29,7 +29,7 @@ board-test: ## try the arm64 package on an emulated board: camera, labels, runs 
 	@scripts/venv.sh
 	@scripts/deb.sh arm64
 	@scripts/binary.sh arm64 --quiet --test grad_runtimes
-	cargo build
+	@scripts/binary.sh
 	@tests/vm/board.py $(ARGS)
 
 bench: ## measure CPU time per picture of every stage, per scope and runtime (ARGS="yolo11n.onnx 320")

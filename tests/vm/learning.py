@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import pathlib
 import subprocess
 
@@ -10,6 +11,8 @@ from checks import check, equal, step
 from training import TRAIN, current, event, trains
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# The same program for the machine that this runs on.
+RELEASE = ROOT / f"target/debian/{os.uname().machine}-unknown-linux-gnu/release/graftd"
 LIBRARY = "/usr/lib/graftd/libonnxruntime.so"
 # Twenty steps: thirty pictures in batches of eight, five times.
 TWENTY_STEPS = "--scope head --views 1 --batch 8 --epochs 5 --patience 0 --force --seed 0"
@@ -97,7 +100,7 @@ def learns_alike(device):
     here, there = machine.folder / "here.onnx", machine.folder / "there.onnx"
     command = "train --json --base {base} --data {data}/data.yaml --out {out} " + TWENTY_STEPS
     own = command.format(base=ROOT / "models/base.onnx", data=ROOT / "demo/treecrowns", out=here).split()
-    own = subprocess.run([ROOT / "target/debug/graftd", *own], check=True, capture_output=True, text=True)
+    own = subprocess.run([RELEASE, *own], check=True, capture_output=True, text=True)
     other = command.format(base="models/base.onnx", data="demo/treecrowns", out="/root/there.onnx")
     other = machine.do(f"cd /usr/share/graftd && graftd {other} 2>/dev/null", 3600)
     there.write_bytes(base64.b64decode(machine.do("base64 -w0 /root/there.onnx")))
