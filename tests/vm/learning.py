@@ -33,7 +33,7 @@ def on_tract(device):
     device.restart()
     flows(device)
     long = device.machine.patience * 20
-    result = device.command("train", within=long, scope="head", epochs=30, views=4, patience=0)
+    result = device.command("train", within=long, scope="head", epochs=15, views=4, patience=0)
     check(result["promoted"], result["reason"])
     device.wait_for_state("the new slot", lambda state: state["slot"] == result["slot"])
     equal("the runtime", device.state()["runtime"], "tract")
