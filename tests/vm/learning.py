@@ -51,14 +51,15 @@ def cut_in_a_run(device):
     # Every frame is kept, all the time.
     device.configure(share=1.0, per_hour=1_000_000, train=TRAIN)
     machine.do("systemctl reload graftd")
-    so_far = len(device.heard())
-    topic = device.begin("train", epochs=100_000, patience=0)
-    run = machine.until("an epoch", lambda: event(device, "epoch", since=so_far))["run"]
+    # Before the run: with other labels it would start from its beginning, and say so.
     labelled = []
     for _ in range(3):
         sample = device.command("capture")["sample"]
         device.command("label", sample=sample, boxes=[])
         labelled.append(sample)
+    so_far = len(device.heard())
+    topic = device.begin("train", epochs=100_000, patience=0)
+    run = machine.until("an epoch", lambda: event(device, "epoch", since=so_far))["run"]
     before, model = device.listed(), machine.do(f"sha256sum <{current(device)}")
     epoch = event(device, "epoch", since=so_far)["epoch"]
     machine.until("two more epochs", lambda: event(device, "epoch", since=so_far)["epoch"] >= epoch + 2)
