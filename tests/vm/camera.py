@@ -84,12 +84,19 @@ def renumbered(device):
     do = device.machine.do
     do(UNBIND)
     device.wait_for_state("a camera that is away", away_for("not there"))
-    do("modprobe -r vivid && modprobe vivid node_types=0x1 vid_cap_nr=7 && udevadm settle")
+    plug_in_anew(do, "vid_cap_nr=7")
     equal("the devices", do("ls /dev/video*"), "/dev/video7")
     flows(device)
     # Back to the first number, for all that follows.
-    do(f"{UNBIND}; modprobe -r vivid && modprobe vivid node_types=0x1 && udevadm settle")
+    do(UNBIND)
+    plug_in_anew(do)
     flows(device)
+
+
+def plug_in_anew(do, options=""):
+    # Whoever had it open lets go of it in a moment.
+    do("until modprobe -r vivid; do sleep 0.2; done")
+    do(f"modprobe vivid node_types=0x1 {options} && udevadm settle")
 
 
 @step("a driver that ends the stream with an error is opened again")
