@@ -9,10 +9,10 @@ cargo=cargo
 command -v cargo >/dev/null 2>&1 || cargo=/usr/bin/cargo
 rm -rf "$stage"
 mkdir -p "$stage"
-# Help and configuration are the same with all features. Where `make test` has built them all that is the shortest
-# way, elsewhere few are.
+# Help and configuration are the same with all features. Where the program has been built with all of them that is the
+# shortest way, elsewhere few are.
 features=()
-[ -x target/debug/examples/pages ] || features=(--no-default-features --features "ort,v4l2")
+[ -x target/debug/graftd ] || features=(--no-default-features --features "ort,v4l2")
 "$cargo" run --quiet --locked --example pages ${features+"${features[@]}"} -- "$stage"
 CARGO=$cargo python3 scripts/licences.py "$target" "$stage/THIRD-PARTY"
 # The name that a script goes by tells it where to put things.
