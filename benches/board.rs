@@ -308,16 +308,9 @@ fn memory(time: Duration, base: &Path, side: Option<usize>, limits: [u64; 2]) {
     );
     println!("{} for {} minutes each", base.display(), time.as_secs() / 60);
     println!("| what | limit | resident, most | of these no file's | kills |\n|---|--:|--:|--:|--:|");
-    let parts = if limits[0] == 0 {
-        parts
-    } else {
-        within(limits[0], "camera, detection, store, MQTT", parts, &config, |board| {
-            watch(board, time, |_| {})
-        })
-    };
-    if limits[1] == 0 {
-        return;
-    }
+    let parts = within(limits[0], "camera, detection, store, MQTT", parts, &config, |board| {
+        watch(board, time, |_| {})
+    });
     let class = support::classes(&base)[0].clone();
     let parts = within(limits[1], "the same and runs, one after the other", parts, &config, |board| {
         for _ in board.samples()..LABELLED {
@@ -340,8 +333,11 @@ fn memory(time: Duration, base: &Path, side: Option<usize>, limits: [u64; 2]) {
     drop(parts);
 }
 
-/// Does something with the daemon in a group of so much memory. `work` gives the most that was no file's, MB.
+/// Does something with the daemon in a group of so much memory, or nothing where that is 0. `work` gives the most that was no file's, MB.
 fn within(limit: u64, what: &str, parts: Parts, config: &str, work: impl FnOnce(&mut Board) -> f64) -> Parts {
+    if limit == 0 {
+        return parts;
+    }
     let group = Group::new(limit);
     if let Err(error) = &group {
         println!("no control group can be made here ({error}): memory is measured, and not limited");

@@ -42,7 +42,7 @@ def main():
     if given.afresh or not done.steps:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        done.forget()
+        done.steps.clear()
     shared = share(folder / "host", {
         "graftd.deb": deb,
         "small.onnx": ROOT / "tests/data/goldens/exports/yolo11n.onnx",
@@ -90,9 +90,6 @@ class Done:
     def add(self, step):
         self.steps.append(step)
         self.path.write_text("\n".join([self.recipe, *self.steps]) + "\n")
-
-    def forget(self):
-        self.steps = []
 
 
 if __name__ == "__main__":

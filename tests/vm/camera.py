@@ -93,6 +93,12 @@ def renumbered(device):
     flows(device)
 
 
+def at_each_boot(device):
+    """From the next boot on the camera is there without being asked for."""
+    device.write("/etc/modules-load.d/camera.conf", "vivid\n")
+    device.write("/etc/modprobe.d/camera.conf", "options vivid node_types=0x1\n")
+
+
 def plug_in_anew(do, options=""):
     # Whoever had it open lets go of it in a moment.
     do("until modprobe -r vivid; do sleep 0.2; done")

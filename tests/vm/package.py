@@ -1,8 +1,8 @@
 """The package of a board is installed, finds its runtime, and runs; and in the end all of it goes away."""
 
-from camera import captures, flows
+from camera import at_each_boot, captures, flows
 from checks import check, equal, step
-from service import MOSQUITTO
+from service import start_broker
 
 DEB = "/host/graftd.deb"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -o APT::Sandbox::User=root -y -q --no-install-recommends"
@@ -33,8 +33,7 @@ def runtime(device):
 @step("`graftd init` finds the camera and the library, and `graftd doctor` finds nothing that keeps it from working")
 def doctor(device):
     do = device.machine.do
-    device.write("/etc/modules-load.d/camera.conf", "vivid\n")
-    device.write("/etc/modprobe.d/camera.conf", "options vivid node_types=0x1\n")
+    at_each_boot(device)
     do("modprobe vivid && udevadm settle")
     do("graftd init --force && graftd config check")
     # On the small model, which this machine has the time for.
@@ -51,9 +50,7 @@ def doctor(device):
 @step("the service comes up and frames come from /dev/video0; one that is asked for is in the store, whole")
 def comes_up(device):
     do = device.machine.do
-    device.write("/etc/mosquitto/conf.d/test.conf", MOSQUITTO)
-    do("touch /etc/mosquitto/passwords && systemctl restart mosquitto")
-    device.watch()
+    start_broker(device)
     do("systemctl enable --quiet --now graftd")
     flows(device)
     equal("the runtime", device.state()["runtime"], "ort")

@@ -3,7 +3,7 @@
 import random
 import time
 
-from camera import flows
+from camera import at_each_boot, flows
 from checks import check, step
 
 CUTS = 4
@@ -12,8 +12,7 @@ CUTS = 4
 @step("it starts with the machine, camera and all")
 def starts_with_the_machine(device):
     do = device.machine.do
-    device.write("/etc/modules-load.d/camera.conf", "vivid\n")
-    device.write("/etc/modprobe.d/camera.conf", "options vivid node_types=0x1\n")
+    at_each_boot(device)
     do("systemctl enable --quiet graftd && sync")
     device.machine.shut_down()
     device.machine.boot()

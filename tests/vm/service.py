@@ -54,10 +54,7 @@ def init(device):
 @step("`systemctl start` comes back when it is ready: the store is open and the API answers at once")
 def start(device):
     do = device.machine.do
-    # The broker that the operator can reach too.
-    device.write("/etc/mosquitto/conf.d/test.conf", MOSQUITTO)
-    do("touch /etc/mosquitto/passwords && systemctl restart mosquitto")
-    device.watch()
+    start_broker(device)
     device.configure()
     for _ in range(2):
         do("systemctl start graftd")
@@ -66,6 +63,13 @@ def start(device):
         do("systemctl stop graftd")
     do("systemctl start graftd")
     device.wait_for_state("frames", lambda state: state["frames"] > 0)
+
+
+def start_broker(device):
+    """One that the operator can reach too, who listens from now on."""
+    device.write("/etc/mosquitto/conf.d/test.conf", MOSQUITTO)
+    device.machine.do("touch /etc/mosquitto/passwords && systemctl restart mosquitto")
+    device.watch()
 
 
 MOSQUITTO = """\
