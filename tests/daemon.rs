@@ -172,16 +172,25 @@ fn a_run_that_a_kill_interrupted_goes_on_after_the_restart() {
     let mut device = Device::new(12, 4, "");
     let watcher = Watcher::start(&device.broker, ROOT);
     device.start();
-    device.label_all(&watcher);
+    device.label_next(&watcher, 15);
+    let (late, label) = device.next_label(&watcher);
     let train = json!({"status": "init", "epochs": 100_000, "patience": 0});
     watcher.publish(&format!("{ROOT}/cmd/train/long"), train.to_string());
     watcher.wait("an epoch", |_, value| value["event"] == "epoch");
     let second = watcher.command(ROOT, "train", "second", json!({}));
     assert!(second["reason"].as_str().unwrap().contains("goes on"), "{second}");
+    // Labels and classes that come while it goes on are the next run's, whether it is interrupted or not.
+    let class = watcher.command(ROOT, "class", "new", json!({"add": "thistle"}));
+    assert_eq!(class["status"], "successful", "{class}");
+    watcher.publish(&late, label);
+    watcher.wait("the label to be counted", |_, value| value["holdout"] == 4);
     device.end("-KILL");
     device.start();
     // The run is taken up where it stood, and can be paused and cancelled as before.
-    watcher.wait("the run to go on", |_, value| value["event"] == "resumed");
+    watcher.wait("the run to go on", |_, value| {
+        assert_ne!(value["event"], "not_resumed", "{value}");
+        value["event"] == "resumed"
+    });
     watcher.wait("an epoch", |_, value| value["event"] == "epoch");
     assert_eq!(watcher.command(ROOT, "pause", "p", json!({}))["status"], "successful");
     watcher.wait("a paused state", |_, value| value["paused"] == true);
@@ -208,7 +217,7 @@ fn a_run_that_a_kill_interrupted_goes_on_after_the_restart() {
     device.start();
     let state = watcher.command(ROOT, "state", "restored", json!({}));
     assert_eq!((&state["result"]["labelled"], &state["result"]["holdout"]), (&json!(12), &json!(4)));
-    assert_eq!(state["result"]["classes"], json!(["crown", "weed", "pallet"]));
+    assert_eq!(state["result"]["classes"], json!(["crown", "weed", "pallet", "thistle"]));
     watcher.publish(&format!("{ROOT}/cmd/train/restored"), train.to_string());
     watcher.wait("an epoch", |_, value| value["event"] == "epoch");
 }

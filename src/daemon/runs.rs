@@ -12,7 +12,7 @@ use crate::mqtt::{Answer, ProgressReport, RunOutcome, RunReport, TrainArguments,
 use crate::runtime;
 use crate::store::{EndedRun, Message, PendingRun, RunEnd, Scores, SlotRecord, StoreError};
 use crate::train::{
-    Control, Folders, Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune,
+    Begun, Control, Folders, Outcome, TrainError, TrainEvent, TrainOptions, TrainingSet, fine_tune,
     forget_checkpoint,
 };
 
@@ -87,7 +87,7 @@ impl Core {
         let id = Uuid::now_v7().to_string();
         // Whatever lies there is of a run that has come to its end.
         forget_checkpoint(&self.store.features_dir()).map_err(|error| error.to_string())?;
-        self.launch(id.clone(), arguments, ask)?;
+        self.launch(id.clone(), arguments, ask, None)?;
         let pending = PendingRun {
             run: id,
             command: match ask {
@@ -130,7 +130,10 @@ impl Core {
         } else {
             serde_json::from_slice(&pending.arguments)
                 .map_err(|error| format!("interrupted, and its arguments can't be read any more: {error}"))
-                .and_then(|arguments| self.launch(id.clone(), &arguments, &ask))
+                .and_then(|arguments| {
+                    let begun = Begun::find(&self.store.features_dir());
+                    self.launch(id.clone(), &arguments, &ask, begun)
+                })
         };
         match launched {
             Ok(()) => {
@@ -162,24 +165,23 @@ impl Core {
         self.run_is_over()
     }
 
-    fn launch(&mut self, id: String, arguments: &TrainArguments, ask: &Ask) -> Result<(), String> {
-        let (train, holdout) = self.store.samples().truth().map_err(|error| error.to_string())?;
-        let least = self.config.train.min_samples;
-        if train.len() < least {
-            let count = train.len();
-            return Err(format!(
-                "{count} samples are labelled to learn from, {least} are needed; label more"
-            ));
-        }
-        measurable(&holdout)?;
-        let samples = (train.len(), holdout.len());
-        let trained_on = format!("{} samples, measured on {}", train.len(), holdout.len());
+    /// Starts the thread of a run, with what is labelled or with what the run was begun with.
+    fn launch(
+        &mut self,
+        id: String,
+        arguments: &TrainArguments,
+        ask: &Ask,
+        begun: Option<Begun>,
+    ) -> Result<(), String> {
+        let Begun { set, classes } = match begun {
+            Some(begun) => begun,
+            None => self.what_is_labelled()?,
+        };
+        let samples = (set.train.len(), set.holdout.len());
+        let trained_on = format!("{} samples, measured on {}", samples.0, samples.1);
         let guest = self.config.train.guest.clone();
         let options = with(&self.config.train.options, arguments, self.config.model.imgsz);
-        let options = TrainOptions { threads: guest.threads(options.threads), ..options };
-        let set = TrainingSet { classes: self.names.labels.clone(), train, holdout };
-        let options =
-            TrainOptions { classes: changes(&self.names, self.detector.classes(), &set), ..options };
+        let options = TrainOptions { threads: guest.threads(options.threads), classes, ..options };
         let control = Control::new();
         let base = self.store.models().model_path(self.slot.slot);
         let (features, memory) = (self.store.features_dir(), self.store.memory_dir());
@@ -228,6 +230,30 @@ impl Core {
         });
         self.state_changed();
         Ok(())
+    }
+
+    /// What a run learns from that begins now, remembered for the starts that take it up.
+    fn what_is_labelled(&self) -> Result<Begun, String> {
+        let (train, holdout) = self.store.samples().truth().map_err(|error| error.to_string())?;
+        let least = self.config.train.min_samples;
+        if train.len() < least {
+            let count = train.len();
+            return Err(format!(
+                "{count} samples are labelled to learn from, {least} are needed; label more"
+            ));
+        }
+        measurable(&holdout)?;
+        let set = TrainingSet { classes: self.names.labels.clone(), train, holdout };
+        let classes = changes(&self.names, self.detector.classes(), &set);
+        let begun = Begun { set, classes };
+        if let Err(error) = begun.remember(&self.store.features_dir()) {
+            // A full disk must not keep a run from its work.
+            tracing::warn!(
+                "what the run learns from can't be remembered: {error}; with labels that come in the meantime it \
+                 would start from its beginning after a restart"
+            );
+        }
+        Ok(begun)
     }
 
     /// `cmd/cancel`.

@@ -20,14 +20,14 @@ pub use rows::parse_rows;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::label::LabelBox;
 
 use description::Description;
 
 /// A picture on disk and what is on it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Example {
     /// The picture's file.
     pub picture: PathBuf,

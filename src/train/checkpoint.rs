@@ -4,19 +4,18 @@
 //! epoch or the one before. It holds a hash of all that decides a run, so that a checkpoint is never
 //! taken up with other data, another base or other options.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files;
-
+use super::begun;
 use super::cache::FeatureKey;
 use super::head::HeadState;
+use super::summed::{self, Magic};
 
 const NAME: &str = "run.checkpoint";
-const MAGIC: &[u8; 8] = b"graftck1";
+const MAGIC: &Magic = b"graftck1";
 
 /// Where a run stands after an epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,23 +78,24 @@ impl Checkpoint {
 
     /// Looks for where the run stood.
     pub fn find(&self) -> Found {
-        let bytes = match fs::read(&self.path) {
-            Ok(bytes) => bytes,
+        let not_ours =
+            |why: &dyn std::fmt::Display| Found::NotOurs(format!("{}: {why}", self.path.display()));
+        let body = match summed::read(&self.path, MAGIC) {
+            Ok(body) => body,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Nothing,
-            Err(error) => return Found::NotOurs(format!("{}: {error}", self.path.display())),
+            Err(error) => return not_ours(&error),
         };
-        let Some(body) = opened(&bytes) else {
-            return Found::NotOurs(format!("{}: it is damaged", self.path.display()));
+        let Some((identity, progress)) = body.as_ref().and_then(|body| body.split_first_chunk()) else {
+            return not_ours(&"it is damaged");
         };
-        let (identity, progress) = body.split_at(self.identity.len());
-        if identity != self.identity {
+        if *identity != self.identity {
             return Found::NotOurs(
                 "the checkpoint is of another run: its base, pictures, labels or options were others".into(),
             );
         }
         match postcard::from_bytes(progress) {
             Ok(progress) => Found::Progress(Box::new(progress)),
-            Err(error) => Found::NotOurs(format!("{}: {error}", self.path.display())),
+            Err(error) => not_ours(&error),
         }
     }
 
@@ -103,39 +103,21 @@ impl Checkpoint {
     pub fn write(&self, progress: &Progress) -> io::Result<()> {
         let mut body = self.identity.to_vec();
         body.extend(postcard::to_stdvec(progress).map_err(io::Error::other)?);
-        let sum = crc32fast::hash(&body).to_le_bytes();
-        files::place(&self.path, &[&MAGIC[..], &sum, &body].concat())?;
-        let folder = files::folder_of(&self.path);
-        files::sync_dir(folder)?;
-        // A run that was killed may have made the folder and not brought its name to the disk.
-        files::sync_dir(files::folder_of(folder))
+        summed::write(&self.path, MAGIC, &body)
     }
 
     /// Takes it away.
     pub fn forget(&self) -> io::Result<()> {
-        remove(&self.path)
+        summed::remove(&self.path)
     }
 }
 
-/// The checked content of a file.
-fn opened(bytes: &[u8]) -> Option<&[u8]> {
-    let rest = bytes.strip_prefix(MAGIC)?;
-    let (sum, body) = rest.split_first_chunk::<4>()?;
-    let whole = crc32fast::hash(body) == u32::from_le_bytes(*sum) && body.len() >= size_of::<FeatureKey>();
-    whole.then_some(body)
-}
-
-/// Takes the checkpoint in this cache away: its run has come to an end, and what it brought is safe.
+/// Takes the checkpoint in this cache away, and what its run was begun with: the run has come to an end, and what it
+/// brought is safe.
 ///
 /// # Errors
 /// When the disk fails.
 pub fn forget_checkpoint(cache: &Path) -> io::Result<()> {
-    remove(&cache.join(NAME))
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    summed::remove(&cache.join(NAME))?;
+    begun::forget(cache)
 }

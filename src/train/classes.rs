@@ -1,5 +1,7 @@
 //! What becomes of the model's classes: which stay, under which names, and which the labels add.
 
+use serde::{Deserialize, Serialize};
+
 use crate::yolo::grow::{ClassPlan, PlannedClass};
 use crate::yolo::names::listed;
 
@@ -7,7 +9,7 @@ use super::set::{ClassesError, TrainingSet};
 
 /// Changes that a run may make to the model's classes. By default there are none, and labels of a class
 /// that the model does not have are refused.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassChanges {
     /// Whether classes that labels use and the model lacks are added.
     pub grow: bool,

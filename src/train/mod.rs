@@ -6,6 +6,7 @@
 
 mod apart;
 mod batches;
+mod begun;
 mod cache;
 mod checkpoint;
 mod classes;
@@ -30,9 +31,11 @@ mod resources;
 mod run;
 mod schedule;
 mod set;
+mod summed;
 mod thumbnails;
 mod views;
 
+pub use begun::Begun;
 pub use cache::CacheError;
 pub use checkpoint::forget_checkpoint;
 pub use classes::ClassChanges;

@@ -1,11 +1,13 @@
 //! What a run learns from and is measured on, in the classes of the model that is trained.
 
+use serde::{Deserialize, Serialize};
+
 use crate::dataset::Example;
 
 use crate::yolo::names::listed;
 
 /// Examples whose labels count in `classes`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingSet {
     /// Names of the classes that labels refer to.
     pub classes: Vec<String>,

@@ -143,15 +143,19 @@ impl Device {
 
     /// Waits for so many frames to be kept and labels them.
     pub fn label_next(&self, watcher: &Watcher, frames: usize) {
-        let truth = self.truth();
         for _ in 0..frames {
-            let (_, sample) =
-                watcher.wait("a kept frame", |topic, _| topic == format!("{ROOT}/event/sample"));
-            let id = sample["sample"].as_str().unwrap();
-            let (boxes, holdout) = &truth[sample["source"].as_str().unwrap()];
-            let payload = json!({"status": "init", "sample": id, "boxes": boxes, "holdout": holdout});
-            watcher.publish(&format!("{ROOT}/cmd/label/{id}"), payload.to_string());
+            let (topic, payload) = self.next_label(watcher);
+            watcher.publish(&topic, payload);
         }
+    }
+
+    /// Waits for a frame to be kept; the command that labels it.
+    pub fn next_label(&self, watcher: &Watcher) -> (String, String) {
+        let (_, sample) = watcher.wait("a kept frame", |topic, _| topic == format!("{ROOT}/event/sample"));
+        let id = sample["sample"].as_str().unwrap();
+        let (boxes, holdout) = &self.truth()[sample["source"].as_str().unwrap()];
+        let payload = json!({"status": "init", "sample": id, "boxes": boxes, "holdout": holdout});
+        (format!("{ROOT}/cmd/label/{id}"), payload.to_string())
     }
 }
 

@@ -10,10 +10,12 @@ from machine import Failed
 STEPS = []
 
 
-def step(promise):
-    """A function that tries this. It ends when the promise is kept, and raises `Failed` when it is not."""
+def step(promise, at_the_end=False):
+    """A function that tries this. It ends when the promise is kept, and raises `Failed` when it is not. What takes away
+    that with which others are tried is for the end: it waits until all before it has worked."""
 
     def remember(function):
+        function.at_the_end = at_the_end
         STEPS.append((promise, function))
         return function
 
@@ -38,6 +40,10 @@ def try_all(device, steps, log, passed=lambda function: None):
     """Tries all steps, those after a failed one too; gives the number that failed. Tells `passed` what has worked."""
     failed = 0
     for promise, function in steps:
+        if failed and function.at_the_end:
+            failed += 1
+            print(f"not yet {promise}: what is before it has failed", flush=True)
+            continue
         begun = time.monotonic()
         try:
             note = function(device)

@@ -68,7 +68,7 @@ def again(device):
     check(before.items() <= device.listed().items(), "samples or labels are lost")
 
 
-@step("`apt remove` leaves the state, `apt purge` takes all away")
+@step("`apt remove` leaves the state, `apt purge` takes all away", at_the_end=True)
 def purged(device):
     do = device.machine.do
     do(f"{APT} remove graftd", device.machine.patience * 3)

@@ -10,8 +10,8 @@ import numpy
 import onnx
 from onnx import numpy_helper
 
-# Of how far training has gone.
-MOST = 0.1
+# Of how far training has gone. The two runtimes on one machine are 0.0012 apart.
+MOST = 0.02
 
 
 def weights(path):
