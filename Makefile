@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host bench-writes memory-test test-rtsp torture fuzz selection exports forgetting peers peers-cost fmt doc lib venv aarch64 deb deb-test features release vm-test board-test
+.PHONY: help demo test bench bench-frame bench-store bench-guest bench-host bench-writes memory-test test-rtsp torture fuzz selection exports forgetting peers peers-cost fmt doc lib venv aarch64 deb deb-test features deny release vm-test board-test
 
 help: ## list what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -115,6 +115,9 @@ deb-test: ## install, upgrade, remove and purge the package of this machine in a
 
 features: ## check that every set of features builds (ARGS="--sizes" builds releases and measures them)
 	@scripts/features.sh $(ARGS)
+
+deny: ## check the dependencies: licences, sources, and what is known to be unsafe (RustSec's database, fetched or kept)
+	@scripts/deny.sh
 
 release: ## packages, tarballs, SBOM and sums from a clean tag into target/dist (DRY=1 to try)
 	@scripts/release.sh

@@ -13,6 +13,8 @@ if [ -z "${DRY:-}" ]; then
     [ -z "$(git status --porcelain)" ] ||
         { echo "release: the checkout is not clean (git status); a release is made of what is committed" >&2; exit 2; }
 fi
+# Licences and what is known of the dependencies. Without the database a release can be tried and not made.
+scripts/deny.sh || { status=$?; [ "$status" -eq 3 ] && [ -n "${DRY:-}" ] || exit "$status"; }
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 dist=target/dist

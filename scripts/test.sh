@@ -45,10 +45,11 @@ check "features" scripts/features.sh --some
 echo "== cargo test"
 tests "$@"
 check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
+PATH=$PWD/target/tools/bin:$PATH
 if cargo deny --version >/dev/null 2>&1; then
     check "cargo deny" cargo deny --log-level error --offline check licenses bans sources
 else
-    skip "cargo deny" "cargo-deny is not installed"
+    skip "cargo deny" "cargo-deny is not installed (make deny)"
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
