@@ -37,18 +37,13 @@ fn refused(watcher: &Watcher, command: &str, id: &str, arguments: Value) -> Stri
 
 /// Labels every frame as the truth has it, with these names.
 fn label_all(device: &Device, watcher: &Watcher, kept: &Watcher, names: [&str; 3]) {
-    let truth = device.truth();
-    for _ in 0..truth.len() {
-        let (_, sample) = kept.wait("a kept frame", |topic, _| topic == format!("{ROOT}/event/sample"));
-        let (boxes, holdout) = &truth[sample["source"].as_str().unwrap()];
-        let mut boxes = boxes.clone();
-        for labelled in boxes.as_array_mut().unwrap() {
+    for _ in 0..device.truth().len() {
+        let (topic, mut payload) = device.next_label(kept);
+        for labelled in payload["boxes"].as_array_mut().unwrap() {
             labelled["class"] = names[labelled["class"].as_u64().unwrap() as usize].into();
         }
-        let id = sample["sample"].as_str().unwrap();
-        let payload = json!({"status": "init", "sample": id, "boxes": boxes, "holdout": holdout});
-        watcher.publish(&format!("{ROOT}/cmd/label/{id}"), payload.to_string());
-        let answer = watcher.settled(&format!("{ROOT}/cmd/label/{id}"));
+        watcher.publish(&topic, payload.to_string());
+        let answer = watcher.settled(&topic);
         assert_eq!(answer["status"], "successful", "{answer}");
     }
 }

@@ -182,7 +182,7 @@ fn a_run_that_a_kill_interrupted_goes_on_after_the_restart() {
     // Labels and classes that come while it goes on are the next run's, whether it is interrupted or not.
     let class = watcher.command(ROOT, "class", "new", json!({"add": "thistle"}));
     assert_eq!(class["status"], "successful", "{class}");
-    watcher.publish(&late, label);
+    watcher.publish(&late, label.to_string());
     watcher.wait("the label to be counted", |_, value| value["holdout"] == 4);
     device.end("-KILL");
     device.start();

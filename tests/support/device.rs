@@ -145,17 +145,17 @@ impl Device {
     pub fn label_next(&self, watcher: &Watcher, frames: usize) {
         for _ in 0..frames {
             let (topic, payload) = self.next_label(watcher);
-            watcher.publish(&topic, payload);
+            watcher.publish(&topic, payload.to_string());
         }
     }
 
     /// Waits for a frame to be kept; the command that labels it.
-    pub fn next_label(&self, watcher: &Watcher) -> (String, String) {
+    pub fn next_label(&self, watcher: &Watcher) -> (String, Value) {
         let (_, sample) = watcher.wait("a kept frame", |topic, _| topic == format!("{ROOT}/event/sample"));
         let id = sample["sample"].as_str().unwrap();
         let (boxes, holdout) = &self.truth()[sample["source"].as_str().unwrap()];
         let payload = json!({"status": "init", "sample": id, "boxes": boxes, "holdout": holdout});
-        (format!("{ROOT}/cmd/label/{id}"), payload.to_string())
+        (format!("{ROOT}/cmd/label/{id}"), payload)
     }
 }
 
