@@ -39,14 +39,16 @@ impl Begun {
     }
 
     /// What the run that uses this cache was begun with; none where nothing was written, or not whole. A sample whose
-    /// picture is gone is left out.
+    /// picture is gone is left out; where nothing stays to learn from or to measure on (the whole state lies elsewhere
+    /// now), nothing is found.
     pub fn find(cache: &Path) -> Option<Begun> {
         let body = summed::read(&cache.join(NAME), MAGIC).ok()??;
         let mut begun: Begun = postcard::from_bytes(&body).ok()?;
         for examples in [&mut begun.set.train, &mut begun.set.holdout] {
             examples.retain(|example| example.picture.exists());
         }
-        Some(begun)
+        let nothing_stays = begun.set.train.is_empty() || begun.set.holdout.is_empty();
+        (!nothing_stays).then_some(begun)
     }
 }
 
@@ -103,8 +105,10 @@ mod tests {
             assert_eq!(Begun::find(&cache), None, "byte {at}");
         }
         fs::write(&path, &whole).expect("written");
+        fs::remove_file(&begun.set.holdout[0].picture).expect("deleted");
+        assert_eq!(Begun::find(&cache), None);
         forget(&cache).expect("taken away");
         forget(&cache).expect("nothing to take away");
-        assert_eq!(Begun::find(&cache), None);
+        assert!(!cache.join(NAME).exists());
     }
 }
