@@ -30,7 +30,7 @@ tarball() { # tarball ARCH TARGET: unpacked anywhere, it finds its own files
     cp -r systemd demo "$folder/"
     cp models/base.onnx models/README.md "$folder/models/"
     cp scripts/fetch-onnxruntime.sh "$folder/scripts/"
-    cp docs/*.md docs/asyncapi.json "$folder/docs/"
+    cp docs/*.md docs/asyncapi.json docs/before-after.jpg "$folder/docs/"
     cp -r "$dist/stage/man" "$dist/stage/completions" "$dist/stage/graftd.toml" "$folder/"
     cp README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$folder/"
     gunzip -c "$dist/stage/THIRD-PARTY.gz" >"$folder/THIRD-PARTY"
