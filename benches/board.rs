@@ -333,7 +333,8 @@ fn memory(time: Duration, base: &Path, side: Option<usize>, limits: [u64; 2]) {
     drop(parts);
 }
 
-/// Does something with the daemon in a group of so much memory, or nothing where that is 0. `work` gives the most that was no file's, MB.
+/// Does something with the daemon in a group of so much memory, or nothing where that is 0. `work` gives the most that
+/// was no file's, MB.
 fn within(limit: u64, what: &str, parts: Parts, config: &str, work: impl FnOnce(&mut Board) -> f64) -> Parts {
     if limit == 0 {
         return parts;

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
-cargo_tool cargo-deny "$cargo_deny_check"
+cargo_tool cargo-deny "$cargo_deny"
 PATH=$PWD/target/tools/bin:$PATH
 database=${CARGO_HOME:-$HOME/.cargo}/advisory-dbs
 

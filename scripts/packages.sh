@@ -1,7 +1,7 @@
 # Sourced: installs Debian's packages and Cargo's tools that a script needs, and says so.
 
 # What is built with. Each is fixed, so that the same commit is packed the same way next year.
-cargo_deb=3.8.0 cargo_cyclonedx=0.5.9 cargo_deny_check=0.20.2
+cargo_deb=3.8.0 cargo_cyclonedx=0.5.9 cargo_deny=0.20.2
 
 need() { # need WHO COMMAND PACKAGE
     command -v "$2" >/dev/null 2>&1 || { echo "$1: $2 is missing; install it (apt-get install $3)" >&2; exit 2; }

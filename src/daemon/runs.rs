@@ -87,7 +87,8 @@ impl Core {
         let id = Uuid::now_v7().to_string();
         // Whatever lies there is of a run that has come to its end.
         forget_checkpoint(&self.store.features_dir()).map_err(|error| error.to_string())?;
-        self.launch(id.clone(), arguments, ask, None)?;
+        let begun = self.what_is_labelled()?;
+        self.launch(id.clone(), arguments, ask, begun)?;
         let pending = PendingRun {
             run: id,
             command: match ask {
@@ -132,6 +133,7 @@ impl Core {
                 .map_err(|error| format!("interrupted, and its arguments can't be read any more: {error}"))
                 .and_then(|arguments| {
                     let begun = Begun::find(&self.store.features_dir());
+                    let begun = begun.map_or_else(|| self.what_is_labelled(), Ok)?;
                     self.launch(id.clone(), &arguments, &ask, begun)
                 })
         };
@@ -165,18 +167,14 @@ impl Core {
         self.run_is_over()
     }
 
-    /// Starts the thread of a run, with what is labelled or with what the run was begun with.
+    /// Starts the thread of a run.
     fn launch(
         &mut self,
         id: String,
         arguments: &TrainArguments,
         ask: &Ask,
-        begun: Option<Begun>,
+        Begun { set, classes }: Begun,
     ) -> Result<(), String> {
-        let Begun { set, classes } = match begun {
-            Some(begun) => begun,
-            None => self.what_is_labelled()?,
-        };
         let samples = (set.train.len(), set.holdout.len());
         let trained_on = format!("{} samples, measured on {}", samples.0, samples.1);
         let guest = self.config.train.guest.clone();

@@ -14,7 +14,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # The same program for the machine that this runs on.
 RELEASE = ROOT / f"target/debian/{os.uname().machine}-unknown-linux-gnu/release/graftd"
 LIBRARY = "/usr/lib/graftd/libonnxruntime.so"
-# Every third picture of the demo's: an emulated machine needs minutes for each step of a real head.
 DEMO = ROOT / "demo/treecrowns"
 # Twenty steps: ten pictures in batches of two, four times.
 TWENTY_STEPS = "--scope head --views 1 --batch 2 --epochs 4 --patience 0 --gate-confidence 0 --seed 0"
@@ -120,7 +119,8 @@ def learns_alike(device):
 
 
 def some_pictures(root):
-    """The data.yaml of them, for a machine where the demo's pictures lie in this folder."""
+    """The data.yaml of every third picture of the demo's, for a machine where they lie in this folder. With all of them an
+    emulated machine would take three times as long."""
     pictures = {split: sorted((DEMO / "images" / split).glob("*.jpg"))[::3] for split in ("train", "val")}
     splits = {split: [str(path.relative_to(DEMO)) for path in paths] for split, paths in pictures.items()}
     return json.dumps({"path": str(root), **splits, "names": ["tree"]})
